@@ -1,0 +1,159 @@
+//! What an operation on an attached handle can answer, one small enum each.
+//!
+//! The `try_` operations answer at once and never allocate. The waiting ones cannot answer `Full`
+//! or `Empty`, but may run into their deadline.
+
+use crate::protocol::Damage;
+
+/// Why there is no claim to write into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TryClaimError {
+    /// No space: wait for consumers to release some.
+    #[error("the ring is full")]
+    Full,
+    /// The record can never fit into this ring.
+    #[error("a record of {len} bytes is too long, this ring takes at most {max}")]
+    TooLong {
+        /// Bytes asked for.
+        len: usize,
+        /// The longest record in bytes.
+        max: usize,
+    },
+    /// The ring was closed for writing; see `reopen`.
+    #[error("the ring is closed")]
+    Closed,
+    /// The handle was inherited through `fork`: attach again in the child.
+    #[error("the handle belongs to the process that forked this one")]
+    Forked,
+    /// The ring's memory holds something that no correct participant writes.
+    #[error("the ring is damaged: {0}")]
+    Damaged(#[from] Damage),
+}
+
+/// Why waiting for a claim to write into ended without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The deadline passed, and the ring was still full.
+    #[error("the ring stayed full until the deadline")]
+    TimedOut,
+    /// The record can never fit into this ring.
+    #[error("a record of {len} bytes is too long, this ring takes at most {max}")]
+    TooLong {
+        /// Bytes asked for.
+        len: usize,
+        /// The longest record in bytes.
+        max: usize,
+    },
+    /// The ring was closed for writing; see `reopen`.
+    #[error("the ring is closed")]
+    Closed,
+    /// The ring's file was removed, and another one has its name now: attach again.
+    #[error("the ring was removed and created anew under its name")]
+    Replaced,
+    /// The handle was inherited through `fork`: attach again in the child.
+    #[error("the handle belongs to the process that forked this one")]
+    Forked,
+    /// The ring's memory holds something that no correct participant writes.
+    #[error("the ring is damaged: {0}")]
+    Damaged(#[from] Damage),
+}
+
+/// Why there is no record to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TryReadError {
+    /// Nothing committed: wait for producers.
+    #[error("the ring is empty")]
+    Empty,
+    /// The ring is closed and drained: nothing will come unless somebody reopens it.
+    #[error("the ring is closed and drained")]
+    Closed,
+    /// The handle was inherited through `fork`: attach again in the child.
+    #[error("the handle belongs to the process that forked this one")]
+    Forked,
+    /// The ring's memory holds something that no correct participant writes.
+    #[error("the ring is damaged: {0}")]
+    Damaged(#[from] Damage),
+}
+
+/// Why waiting for a record ended without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The deadline passed, and the ring was still empty.
+    #[error("the ring stayed empty until the deadline")]
+    TimedOut,
+    /// The ring is closed and drained: nothing will come unless somebody reopens it.
+    #[error("the ring is closed and drained")]
+    Closed,
+    /// The ring's file was removed, and another one has its name now: attach again.
+    #[error("the ring was removed and created anew under its name")]
+    Replaced,
+    /// The handle was inherited through `fork`: attach again in the child.
+    #[error("the handle belongs to the process that forked this one")]
+    Forked,
+    /// The ring's memory holds something that no correct participant writes.
+    #[error("the ring is damaged: {0}")]
+    Damaged(#[from] Damage),
+}
+
+/// How waiting ends other than by success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// The deadline passed.
+    TimedOut,
+    /// The name belongs to another file now.
+    Replaced,
+}
+
+/// An answer of a `try_` operation, as the waiting loop sees it.
+pub trait TryError: Sized {
+    /// What the waiting operation answers in its place.
+    type Final: From<WaitEnd>;
+
+    /// `None` if waiting may help.
+    fn into_final(self) -> Option<Self::Final>;
+}
+
+impl From<WaitEnd> for ClaimError {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::TimedOut => Self::TimedOut,
+            WaitEnd::Replaced => Self::Replaced,
+        }
+    }
+}
+
+impl From<WaitEnd> for ReadError {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::TimedOut => Self::TimedOut,
+            WaitEnd::Replaced => Self::Replaced,
+        }
+    }
+}
+
+impl TryError for TryClaimError {
+    type Final = ClaimError;
+
+    fn into_final(self) -> Option<ClaimError> {
+        match self {
+            Self::Full => None,
+            Self::TooLong { len, max } => Some(ClaimError::TooLong { len, max }),
+            Self::Closed => Some(ClaimError::Closed),
+            Self::Forked => Some(ClaimError::Forked),
+            Self::Damaged(damage) => Some(ClaimError::Damaged(damage)),
+        }
+    }
+}
+
+impl TryError for TryReadError {
+    type Final = ReadError;
+
+    fn into_final(self) -> Option<ReadError> {
+        match self {
+            Self::Empty => None,
+            Self::Closed => Some(ReadError::Closed),
+            Self::Forked => Some(ReadError::Forked),
+            Self::Damaged(damage) => Some(ReadError::Damaged(damage)),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Zero-copy rings in a mapped file, between processes, that survive the death of any of them.
+//!
+//! - [`spsc`]: one producer, one consumer, records of any length in a byte ring.
+//! - [`mpmc`]: many producers and consumers, records in slots of one size.
+//! - [`typed`]: either of them, for one type of plain old data.
+#![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
+#![cfg_attr(loom, allow(dead_code, reason = "without the segment floor, parts of the lower ones rest"))]
+
+#[cfg(not(any(target_os = "linux", loom)))]
+compile_error!(
+    "annulus needs Linux: liveness rests on open-file-description locks, waiting on shared futexes \
+     and membarrier(2). Elsewhere only `--cfg loom` builds, with the heap rings."
+);
+
+mod error;
+mod geometry;
+mod handle;
+mod layout;
+pub mod mpmc;
+mod protocol;
+#[cfg(not(loom))]
+pub mod segment;
+pub mod spsc;
+mod sync;
+pub mod typed;
+mod wait;
+
+pub use error::{ClaimError, ReadError, TryClaimError, TryReadError};
+pub use geometry::{Geometry, GeometryError, HeaderError, Kind};
+pub use protocol::heap::Heap;
+pub use protocol::{Attachment, Damage, ElementType, Recovered, Redelivery, ZeroCopy};
+#[cfg(not(loom))]
+pub use segment::{Location, Mapped, Untrusted};
+pub use wait::Wait;
+
+/// Under loom a handle lies on the heap unless it says otherwise.
+#[cfg(loom)]
+use protocol::heap::Heap as Mapped;

@@ -1,0 +1,370 @@
+//! The consuming handle of the slot ring and its records.
+
+use core::cell::{Cell, RefCell};
+use core::ops::Deref;
+
+use crate::Mapped;
+use crate::error::{ReadError, TryReadError};
+use crate::handle::{Participant, Side};
+use crate::layout::{EMPTY, RELEASED};
+use crate::protocol::slot_ring::{self, Consumption, Held, Refusal, Shape};
+use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery};
+use crate::sync::ReadLease;
+use crate::wait::Wait;
+
+/// Reads records from an MPMC slot ring.
+///
+/// # Examples
+/// ```
+/// use annulus::{Wait, mpmc};
+///
+/// let (producer, consumer) = mpmc::Options::new(8, 64).heap()?;
+/// for number in 0..3_u32 {
+///     producer.push(number, &number.to_le_bytes(), Wait::block())?;
+/// }
+/// producer.close();
+///
+/// let mut tags = Vec::new();
+/// while let Ok(record) = consumer.read(Wait::block()) {
+///     tags.push(record.tag()); // The record is released here, as it is dropped.
+/// }
+/// assert_eq!(tags, [0, 1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Consumer<A: Attachment = Mapped> {
+    participant: Participant<A>,
+    shape: Shape,
+    consumption: RefCell<Consumption>,
+    /// Records neither released nor requeued; not 0 at the end only if a guard was leaked.
+    held: Cell<u64>,
+}
+
+impl<A: Attachment> Consumer<A> {
+    pub(super) fn new(attachment: A, shape: Shape) -> Self {
+        Self {
+            participant: Participant::new(attachment),
+            shape,
+            consumption: RefCell::new(Consumption::new()),
+            held: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn participant(&self) -> &Participant<A> {
+        &self.participant
+    }
+
+    /// The longest record in bytes: the size of a slot.
+    #[expect(clippy::cast_possible_truncation, reason = "a slot lies in memory")]
+    pub fn max_record(&self) -> usize {
+        self.shape.slot_bytes() as usize
+    }
+
+    /// How many slots the ring has.
+    pub fn slots(&self) -> u64 {
+        self.shape.slots()
+    }
+
+    /// About how many records and claims lie between head and tail. Both are moving hints: the
+    /// number may be stale in either direction, and it counts claims that are being written or
+    /// read.
+    pub fn backlog(&self) -> u64 {
+        super::producer::backlog(&self.shape, self.participant.store())
+    }
+
+    /// Claims a record and checks its length; a damaged one is released.
+    #[inline]
+    fn try_hold(&self) -> Result<(Held, u32, u32), TryReadError> {
+        let participant = &self.participant;
+        if !participant.attachment().is_here() {
+            return Err(TryReadError::Forked);
+        }
+        let outcome = match self.claim() {
+            Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => self.claim(),
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(held) => self.check(held),
+            Err(Refusal::Blocked { .. }) => Err(TryReadError::Empty),
+            Err(Refusal::Closed) => Err(TryReadError::Closed),
+            Err(Refusal::Damaged(damage)) => Err(TryReadError::Damaged(damage)),
+        }
+    }
+
+    #[inline]
+    fn claim(&self) -> Result<Held, Refusal> {
+        let (store, me) = (self.participant.store(), self.participant.me());
+        let mut made_space = false;
+        let mut consumption = self.consumption.borrow_mut();
+        let outcome = consumption.claim(&self.shape, store, me, &mut made_space);
+        if made_space {
+            self.participant.wake(Side::Space);
+        }
+        outcome
+    }
+
+    #[inline]
+    fn check(&self, held: Held) -> Result<(Held, u32, u32), TryReadError> {
+        self.held.set(self.held.get() + 1);
+        match slot_ring::tag_and_len(&self.shape, self.participant.store(), held) {
+            Ok((tag, len)) => Ok((held, tag, len)),
+            Err(damage) => {
+                self.release(held);
+                Err(TryReadError::Damaged(damage))
+            }
+        }
+    }
+
+    fn hold(&self, wait: Wait) -> Result<(Held, u32, u32), ReadError> {
+        self.participant.wait_for(Side::Items, wait, || self.try_hold())
+    }
+
+    #[inline]
+    fn release_quietly(&self, held: Held) {
+        slot_ring::release(&self.shape, self.participant.store(), held);
+        self.held.set(self.held.get() - 1);
+        self.participant.count(RELEASED, 1);
+    }
+
+    #[inline]
+    fn release(&self, held: Held) {
+        self.release_quietly(held);
+        self.participant.wake(Side::Space);
+    }
+
+    fn requeue(&self, held: Held) {
+        slot_ring::requeue(&self.shape, self.participant.store(), self.participant.me(), held);
+        self.held.set(self.held.get() - 1);
+        self.participant.wake(Side::Items);
+    }
+
+    /// Copies the next record into `payload`, whose old content is dropped, releases it, and
+    /// returns its tag.
+    ///
+    /// # Errors
+    /// See [`TryReadError`]; `payload` is left as it was.
+    #[inline]
+    pub fn try_pop(&self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
+        self.try_hold().map(|held| self.take(held, payload))
+    }
+
+    /// Waits for a record and copies it as [`try_pop`](Self::try_pop) does.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; `payload` is left as it was.
+    pub fn pop(&self, payload: &mut Vec<u8>, wait: Wait) -> Result<u32, ReadError> {
+        self.hold(wait).map(|held| self.take(held, payload))
+    }
+
+    #[inline]
+    fn take(&self, (held, tag, len): (Held, u32, u32), payload: &mut Vec<u8>) -> u32 {
+        let offset = self.shape.payload_offset(self.shape.index(held.position));
+        payload.clear();
+        payload.resize(len as usize, 0);
+        copy::empty::<A>(self.participant.store(), offset, payload);
+        self.release(held);
+        tag
+    }
+
+    /// Ends the stream, for everybody; see [`Producer::close`](super::Producer::close).
+    pub fn close(&self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::close(self.participant.store());
+            self.participant.wake_everybody();
+        }
+    }
+}
+
+impl<A: ZeroCopy> Consumer<A> {
+    /// Claims the next record, to be read in place.
+    ///
+    /// # Progress
+    /// Lock-free: it repeats only after another participant made progress, at most two laps.
+    ///
+    /// # Errors
+    /// See [`TryReadError`].
+    #[inline]
+    pub fn try_read(&self) -> Result<Record<'_, A>, TryReadError> {
+        self.try_hold().map(|held| Record::new(self, held))
+    }
+
+    /// Waits for the next record.
+    ///
+    /// # Progress
+    /// Blocks on producers, and on whoever holds an earlier claim to write.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    #[inline]
+    pub fn read(&self, wait: Wait) -> Result<Record<'_, A>, ReadError> {
+        self.hold(wait).map(|held| Record::new(self, held))
+    }
+
+    /// Claims up to `max` records that are there, to be released together with one wake-up.
+    ///
+    /// # Errors
+    /// See [`TryReadError`]: if there is not even one.
+    pub fn try_read_batch(&self, max: usize) -> Result<Batch<'_, A>, TryReadError> {
+        let mut records = Vec::new();
+        while records.len() < max {
+            match self.try_hold() {
+                Ok(held) => records.push(Record::new(self, held)),
+                Err(error) if records.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(Batch { consumer: self, records })
+    }
+
+    /// Waits for a record, then claims up to `max` that are there.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read_batch(&self, max: usize, wait: Wait) -> Result<Batch<'_, A>, ReadError> {
+        self.participant.wait_for(Side::Items, wait, || self.try_read_batch(max))
+    }
+}
+
+impl<A: Attachment> Drop for Consumer<A> {
+    fn drop(&mut self) {
+        if self.held.get() > 0 && self.participant.attachment().is_here() {
+            recovery::relinquish(&self.shape, self.participant.store(), self.participant.me());
+            self.participant.wake_everybody();
+        }
+    }
+}
+
+/// A record that belongs to its consumer until it is released.
+///
+/// Dropping it releases it. Dropping it while unwinding requeues it instead: whoever panicked has
+/// probably not dealt with it.
+#[derive(Debug)]
+#[must_use = "a record that is dropped is released"]
+pub struct Record<'c, A: ZeroCopy = Mapped> {
+    consumer: &'c Consumer<A>,
+    /// `None` once released or requeued.
+    held: Option<Held>,
+    tag: u32,
+    bytes: &'c [u8],
+    lease: Option<ReadLease>,
+}
+
+impl<'c, A: ZeroCopy> Record<'c, A> {
+    #[inline]
+    fn new(consumer: &'c Consumer<A>, (held, tag, len): (Held, u32, u32)) -> Self {
+        let store = consumer.participant.store();
+        let offset = consumer.shape.payload_offset(consumer.shape.index(held.position));
+        let lease = store.read_lease(offset, len.into());
+        let start = store.bytes(offset, len.into());
+        // SAFETY:
+        // - `start` is valid for `len` bytes for as long as the consumer is borrowed: `Store`.
+        // - Nobody writes them until this record ends: the slot's word says READING by this
+        //   participant (slot_ring INV-1), which holds in a mapped file by the contract of the
+        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        let bytes = unsafe { core::slice::from_raw_parts(start, len as usize) };
+        Self { consumer, held: Some(held), tag, bytes, lease: Some(lease) }
+    }
+
+    /// The tag that its producer gave it.
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Where it stands in the order of claims.
+    pub fn position(&self) -> u64 {
+        self.held.map_or(0, |held| held.position)
+    }
+
+    /// How often it was delivered and given back before; counted up to 3.
+    pub fn attempts(&self) -> u8 {
+        self.held.map_or(0, |held| held.attempts())
+    }
+
+    /// Gives the slot back to producers, as dropping the record does.
+    pub fn release(self) {}
+
+    /// Gives the record back, to be delivered again to this or another consumer.
+    pub fn requeue(mut self) {
+        self.lease = None;
+        if let Some(held) = self.held.take() {
+            self.consumer.requeue(held);
+        }
+    }
+}
+
+impl<A: ZeroCopy> Drop for Record<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lease = None;
+        if let Some(held) = self.held.take() {
+            if std::thread::panicking() {
+                self.consumer.requeue(held);
+            } else {
+                self.consumer.release(held);
+            }
+        }
+    }
+}
+
+impl<A: ZeroCopy> Deref for Record<'_, A> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+/// Records that are released together. Dropping the batch releases all; while unwinding, requeues
+/// all.
+#[derive(Debug)]
+#[must_use = "records that are dropped are released"]
+pub struct Batch<'c, A: ZeroCopy = Mapped> {
+    consumer: &'c Consumer<A>,
+    records: Vec<Record<'c, A>>,
+}
+
+impl<'c, A: ZeroCopy> Batch<'c, A> {
+    /// The records, oldest first.
+    pub fn iter(&self) -> core::slice::Iter<'_, Record<'c, A>> {
+        self.records.iter()
+    }
+
+    /// How many there are: at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Takes the records out, to be released one by one.
+    pub fn into_records(mut self) -> Vec<Record<'c, A>> {
+        core::mem::take(&mut self.records)
+    }
+
+    /// Gives all slots back to producers, as dropping the batch does.
+    pub fn release(self) {}
+}
+
+impl<A: ZeroCopy> Drop for Batch<'_, A> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // Each record requeues itself.
+        }
+        for mut record in self.records.drain(..) {
+            record.lease = None;
+            if let Some(held) = record.held.take() {
+                self.consumer.release_quietly(held);
+            }
+        }
+        self.consumer.participant.wake(Side::Space);
+    }
+}
+
+impl<'b, 'c, A: ZeroCopy> IntoIterator for &'b Batch<'c, A> {
+    type Item = &'b Record<'c, A>;
+    type IntoIter = core::slice::Iter<'b, Record<'c, A>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -1,0 +1,412 @@
+//! The producing handle of the slot ring and its claims.
+
+use core::cell::{Cell, RefCell};
+use core::ops::{Deref, DerefMut};
+
+use crate::Mapped;
+use crate::error::{ClaimError, TryClaimError};
+use crate::handle::{Participant, Side};
+use crate::layout::{COMMITTED, FULL};
+use crate::protocol::slot_ring::{self, Held, Refusal, Shape};
+use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery};
+use crate::sync::WriteLease;
+use crate::wait::Wait;
+
+/// Writes records into an MPMC slot ring.
+///
+/// # Examples
+/// ```
+/// use annulus::{Wait, mpmc};
+///
+/// // 8 slots of 64 bytes, in the memory of this process.
+/// let (producer, consumer) = mpmc::Options::new(8, 64).heap()?;
+///
+/// let mut claim = producer.claim(5, Wait::block())?;
+/// claim.copy_from_slice(b"hello");
+/// claim.commit(7);
+///
+/// let record = consumer.read(Wait::block())?;
+/// assert_eq!((record.tag(), &record[..]), (7, &b"hello"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Producer<A: Attachment = Mapped> {
+    participant: Participant<A>,
+    shape: Shape,
+    /// Claims neither committed nor aborted; not 0 at the end only if a guard was leaked.
+    held: Cell<u64>,
+    /// Room for a batch's claims, kept from batch to batch.
+    staged: RefCell<Vec<Staged>>,
+}
+
+#[derive(Debug)]
+struct Staged {
+    held: Held,
+    tag: u32,
+    len: u32,
+}
+
+impl<A: Attachment> Producer<A> {
+    pub(super) fn new(attachment: A, shape: Shape) -> Self {
+        Self {
+            participant: Participant::new(attachment),
+            shape,
+            held: Cell::new(0),
+            staged: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn participant(&self) -> &Participant<A> {
+        &self.participant
+    }
+
+    /// The longest record in bytes: the size of a slot.
+    #[expect(clippy::cast_possible_truncation, reason = "a slot lies in memory")]
+    pub fn max_record(&self) -> usize {
+        self.shape.slot_bytes() as usize
+    }
+
+    /// How many slots the ring has.
+    pub fn slots(&self) -> u64 {
+        self.shape.slots()
+    }
+
+    /// About how many records and claims lie between head and tail. Both are moving hints: the
+    /// number may be stale in either direction, and it counts claims that are being written or
+    /// read.
+    pub fn backlog(&self) -> u64 {
+        backlog(&self.shape, self.participant.store())
+    }
+
+    #[inline]
+    fn try_hold(&self, len: usize) -> Result<Held, TryClaimError> {
+        let max = self.max_record();
+        if len > max {
+            return Err(TryClaimError::TooLong { len, max });
+        }
+        let participant = &self.participant;
+        if !participant.attachment().is_here() {
+            return Err(TryClaimError::Forked);
+        }
+        let claim =
+            || slot_ring::claim_to_write(&self.shape, participant.store(), participant.me());
+        let outcome = match claim() {
+            Err(Refusal::Blocked { mark }) if participant.refused(FULL, mark) => claim(),
+            outcome => outcome,
+        };
+        match outcome {
+            Ok(held) => {
+                self.held.set(self.held.get() + 1);
+                Ok(held)
+            }
+            Err(Refusal::Blocked { .. }) => Err(TryClaimError::Full),
+            Err(Refusal::Closed) => {
+                // The claim was made and aborted: somebody may sleep until it is resolved.
+                participant.wake(Side::Items);
+                Err(TryClaimError::Closed)
+            }
+            Err(Refusal::Damaged(damage)) => Err(TryClaimError::Damaged(damage)),
+        }
+    }
+
+    fn hold(&self, len: usize, wait: Wait) -> Result<Held, ClaimError> {
+        self.participant.wait_for(Side::Space, wait, || self.try_hold(len))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most the slot size, below 2^31")]
+    fn commit_quietly(&self, held: Held, tag: u32, len: usize) {
+        slot_ring::commit(&self.shape, self.participant.store(), held, tag, len as u32);
+        self.held.set(self.held.get() - 1);
+        self.participant.count(COMMITTED, 1);
+    }
+
+    fn abort(&self, held: Held) {
+        slot_ring::abort(&self.shape, self.participant.store(), self.participant.me(), held);
+        self.held.set(self.held.get() - 1);
+        self.participant.wake(Side::Items);
+    }
+
+    /// Copies `payload` into a slot of its own and commits it.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`].
+    #[inline]
+    pub fn try_push(&self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
+        let held = self.try_hold(payload.len())?;
+        self.fill_and_commit(held, tag, payload);
+        Ok(())
+    }
+
+    /// Waits for a slot, copies `payload` into it and commits it.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    pub fn push(&self, tag: u32, payload: &[u8], wait: Wait) -> Result<(), ClaimError> {
+        let held = self.hold(payload.len(), wait)?;
+        self.fill_and_commit(held, tag, payload);
+        Ok(())
+    }
+
+    #[inline]
+    fn fill_and_commit(&self, held: Held, tag: u32, payload: &[u8]) {
+        let offset = self.shape.payload_offset(self.shape.index(held.position));
+        copy::fill::<A>(self.participant.store(), offset, payload);
+        self.commit_quietly(held, tag, payload.len());
+        self.participant.wake(Side::Items);
+    }
+
+    /// Ends the stream, for everybody: producers are refused from now on, consumers drain the ring
+    /// and are then told that it is closed. Claims already held may still be committed.
+    pub fn close(&self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::close(self.participant.store());
+            self.participant.wake_everybody();
+        }
+    }
+
+    /// Opens a closed ring for writing again.
+    pub fn reopen(&self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::reopen(self.participant.store());
+        }
+    }
+
+    /// Whether the ring is closed for writing.
+    pub fn is_closed(&self) -> bool {
+        self.participant.attachment().is_here() && slot_ring::is_closed(self.participant.store())
+    }
+}
+
+pub(super) fn backlog<S: Store>(shape: &Shape, store: &S) -> u64 {
+    let control = store.control();
+    // relaxed: an estimate.
+    let head = control.head.position.load(crate::sync::Ordering::Relaxed);
+    // relaxed: an estimate.
+    let tail = control.tail.hint.load(crate::sync::Ordering::Relaxed);
+    let ahead = tail.wrapping_sub(head);
+    if ahead.cast_signed() < 0 { 0 } else { ahead.min(shape.slots()) }
+}
+
+impl<A: ZeroCopy> Producer<A> {
+    /// Claims a slot for a record of `len` bytes, to be written in place. Its bytes are those of
+    /// some older record.
+    ///
+    /// # Progress
+    /// Lock-free: it repeats only after another participant made progress, at most two laps.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`].
+    #[inline]
+    pub fn try_claim(&self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
+        self.try_hold(len).map(|held| Claim::new(self, held, len))
+    }
+
+    /// Waits for a slot for a record of `len` bytes.
+    ///
+    /// # Progress
+    /// Blocks on consumers, and on whoever holds the slot one lap behind.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    #[inline]
+    pub fn claim(&self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
+        self.hold(len, wait).map(|held| Claim::new(self, held, len))
+    }
+
+    /// Begins a batch: records that are committed together, in their order, with one wake-up.
+    ///
+    /// # Panics
+    /// If the last batch of this handle is still there.
+    pub fn batch(&self) -> Batch<'_, A> {
+        Batch { producer: self, staged: self.staged.borrow_mut() }
+    }
+}
+
+impl<A: Attachment> Drop for Producer<A> {
+    fn drop(&mut self) {
+        if self.held.get() > 0 && self.participant.attachment().is_here() {
+            recovery::relinquish(&self.shape, self.participant.store(), self.participant.me());
+            self.participant.wake_everybody();
+        }
+    }
+}
+
+/// A slot that belongs to its producer until it is committed. Dropping it aborts: consumers pass
+/// the slot and nothing of it is seen.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped is aborted"]
+pub struct Claim<'p, A: ZeroCopy = Mapped> {
+    producer: &'p Producer<A>,
+    /// `None` once committed.
+    held: Option<Held>,
+    bytes: &'p mut [u8],
+    lease: Option<WriteLease>,
+}
+
+impl<'p, A: ZeroCopy> Claim<'p, A> {
+    #[inline]
+    fn new(producer: &'p Producer<A>, held: Held, len: usize) -> Self {
+        let store = producer.participant.store();
+        let offset = producer.shape.payload_offset(producer.shape.index(held.position));
+        let lease = store.write_lease(offset, len as u64);
+        let start = store.bytes(offset, len as u64);
+        // SAFETY:
+        // - `start` is valid for `len` bytes for as long as the producer is borrowed: `Store`.
+        // - Nobody else reads or writes them until this claim ends: the slot's word says WRITING by
+        //   this participant (slot_ring INV-1), which holds in a mapped file by the contract of the
+        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(start, len) };
+        Self { producer, held: Some(held), bytes, lease: Some(lease) }
+    }
+
+    /// Makes the record visible with the user's own `tag`.
+    #[inline]
+    pub fn commit(self, tag: u32) {
+        let len = self.bytes.len();
+        self.commit_first(len, tag);
+    }
+
+    /// Makes a record of the first `len` bytes visible.
+    ///
+    /// # Panics
+    /// If fewer were claimed.
+    #[inline]
+    pub fn commit_first(mut self, len: usize, tag: u32) {
+        assert!(len <= self.bytes.len(), "a commit of more bytes than were claimed");
+        self.lease = None;
+        if let Some(held) = self.held.take() {
+            self.producer.commit_quietly(held, tag, len);
+            self.producer.participant.wake(Side::Items);
+        }
+    }
+
+    /// Gives the claim up, as dropping it does.
+    pub fn abort(self) {}
+}
+
+impl<A: ZeroCopy> Drop for Claim<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lease = None;
+        if let Some(held) = self.held.take() {
+            self.producer.abort(held);
+        }
+    }
+}
+
+impl<A: ZeroCopy> Deref for Claim<'_, A> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl<A: ZeroCopy> DerefMut for Claim<'_, A> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}
+
+/// Records that are committed together. Dropping the batch aborts all of it.
+///
+/// Consumers see the records in order and never one without those before it, also if the producer
+/// dies while committing: then they see the first ones.
+#[derive(Debug)]
+#[must_use = "a batch that is dropped is aborted"]
+pub struct Batch<'p, A: ZeroCopy = Mapped> {
+    producer: &'p Producer<A>,
+    staged: core::cell::RefMut<'p, Vec<Staged>>,
+}
+
+impl<'p, A: ZeroCopy> Batch<'p, A> {
+    /// Claims a slot for the batch's next record.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`]; what is staged stays so.
+    pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, 'p, A>, TryClaimError> {
+        let claim = self.producer.try_claim(len)?;
+        Ok(BatchClaim { claim, staged: &mut self.staged })
+    }
+
+    /// Copies `payload` into the batch's next record.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`]; what is staged stays so.
+    pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
+        let mut claim = self.try_claim(payload.len())?;
+        claim.copy_from_slice(payload);
+        claim.stage(tag);
+        Ok(())
+    }
+
+    /// How many records are staged.
+    pub fn len(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Whether nothing is staged.
+    pub fn is_empty(&self) -> bool {
+        self.staged.is_empty()
+    }
+
+    /// Makes all records visible and wakes consumers once.
+    pub fn commit(mut self) {
+        for Staged { held, tag, len } in self.staged.drain(..) {
+            self.producer.commit_quietly(held, tag, len as usize);
+        }
+        self.producer.participant.wake(Side::Items);
+    }
+}
+
+impl<A: ZeroCopy> Drop for Batch<'_, A> {
+    fn drop(&mut self) {
+        for staged in self.staged.drain(..) {
+            self.producer.abort(staged.held);
+        }
+    }
+}
+
+/// The slot of a batch's next record. Dropping it aborts this record alone.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped is aborted"]
+pub struct BatchClaim<'b, 'p, A: ZeroCopy = Mapped> {
+    claim: Claim<'p, A>,
+    staged: &'b mut Vec<Staged>,
+}
+
+impl<A: ZeroCopy> BatchClaim<'_, '_, A> {
+    /// Adds the record to the batch.
+    pub fn stage(self, tag: u32) {
+        let len = self.claim.len();
+        self.stage_first(len, tag);
+    }
+
+    /// Adds a record of the first `len` bytes to the batch.
+    ///
+    /// # Panics
+    /// If fewer were claimed.
+    #[expect(clippy::cast_possible_truncation, reason = "at most the slot size, below 2^31")]
+    pub fn stage_first(mut self, len: usize, tag: u32) {
+        assert!(len <= self.claim.len(), "a commit of more bytes than were claimed");
+        if let Some(held) = self.claim.held.take() {
+            self.staged.push(Staged { held, tag, len: len as u32 });
+        }
+    }
+}
+
+impl<A: ZeroCopy> Deref for BatchClaim<'_, '_, A> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.claim
+    }
+}
+
+impl<A: ZeroCopy> DerefMut for BatchClaim<'_, '_, A> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.claim
+    }
+}

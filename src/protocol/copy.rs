@@ -1,0 +1,68 @@
+//! Payloads copied by atomic words.
+//!
+//! A slice over bytes that another process may be writing is undefined behaviour, and so is
+//! `memcpy` from them. Where the peer is not trusted to keep out of a claimed span, its bytes are
+//! moved with Relaxed loads and stores of whole words instead: whatever the peer does meanwhile,
+//! the copy holds some bytes and nothing else happens.
+//!
+//! # Invariants
+//! 1. A payload begins at a multiple of 8, so every word that it touches lies in its own span; the
+//!    last one may reach into the padding behind it, which belongs to the same record.
+
+use super::{Attachment, Store};
+use crate::sync::Ordering;
+
+/// Copies `source` to byte `offset` of the data area. Bytes of the last word behind it become 0.
+pub fn copy_in<S: Store + ?Sized>(store: &S, offset: u64, source: &[u8]) {
+    let mut at = offset;
+    for chunk in source.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        // relaxed: the commit that follows publishes it.
+        store.word(at).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        at += 8;
+    }
+}
+
+/// Fills `target` from byte `offset` of the data area.
+pub fn copy_out<S: Store + ?Sized>(store: &S, offset: u64, target: &mut [u8]) {
+    let mut at = offset;
+    for chunk in target.chunks_mut(8) {
+        // relaxed: the claim that preceded it acquired it.
+        let word = store.word(at).load(Ordering::Relaxed).to_ne_bytes();
+        chunk.copy_from_slice(&word[..chunk.len()]);
+        at += 8;
+    }
+}
+
+/// Copies `source` into a span that the caller has claimed, as its attachment requires.
+#[inline]
+pub fn fill<A: Attachment>(store: &A::Store, offset: u64, source: &[u8]) {
+    if A::COPY_BY_WORDS {
+        return copy_in(store, offset, source);
+    }
+    let _lease = store.write_lease(offset, source.len() as u64);
+    let target = store.bytes(offset, source.len() as u64);
+    // SAFETY:
+    // - `target` is valid for as many bytes: `Store`.
+    // - The span is claimed for writing, so nobody else touches it; such attachments trust their
+    //   peers in that.
+    // - `source` is not part of the span: a claim lends its bytes only while it is not copied into.
+    unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) }
+}
+
+/// Fills `target` from a span that the caller has claimed, as its attachment requires.
+#[inline]
+pub fn empty<A: Attachment>(store: &A::Store, offset: u64, target: &mut [u8]) {
+    if A::COPY_BY_WORDS {
+        return copy_out(store, offset, target);
+    }
+    let _lease = store.read_lease(offset, target.len() as u64);
+    let source = store.bytes(offset, target.len() as u64);
+    // SAFETY:
+    // - `source` is valid for as many bytes, all initialised: `Store`.
+    // - The span is claimed for reading, so nobody writes it; such attachments trust their peers in
+    //   that.
+    // - `target` is the caller's own memory: a `&mut` cannot overlap the ring.
+    unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) }
+}

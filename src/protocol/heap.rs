@@ -1,0 +1,277 @@
+//! A ring in plain memory: for threads of one process, and for loom.
+//!
+//! The same words, rows and bytes as in a mapped file. Participants share one fate, so nobody is
+//! ever found dead; a thread that panics gives back what it held, as a guard's drop does.
+//!
+//! # Invariants
+//! 1. A row is taken by exchange on its state and freed by its participant's drop.
+//! 2. The data area is allocated zeroed and aligned to 128 bytes, as in the file.
+
+use super::{Attachment, ElementType, Owner, Recovered, Store, ZeroCopy, ledger, recovery};
+use crate::layout::{Control, ROW_ATTACHED, ROW_FREE, Row};
+use crate::sync::{Arc, AtomicU64, Leases, Ordering, ReadLease, WriteLease};
+
+/// The memory of one heap ring.
+#[derive(Debug)]
+pub struct HeapRing {
+    control: Control,
+    rows: Box<[Row]>,
+    data: Data,
+    leases: Leases,
+    shape: recovery::Shape,
+    element: Option<ElementType>,
+}
+
+/// A participant of a heap ring.
+#[derive(Debug)]
+pub struct Heap {
+    ring: Arc<HeapRing>,
+    me: Owner,
+}
+
+impl HeapRing {
+    /// A ring of `data_bytes` for `participants`, which begins at position `origin`.
+    pub fn new(
+        shape: recovery::Shape,
+        data_bytes: u64,
+        participants: u16,
+        origin: u64,
+        element: Option<ElementType>,
+    ) -> Arc<Self> {
+        let bytes = usize::try_from(data_bytes).expect("checked by the builder");
+        let ring = Self {
+            control: Control::new(origin),
+            rows: (0..participants).map(|_| Row::new()).collect(),
+            data: Data::new(bytes),
+            leases: Leases::new(bytes / 8),
+            shape,
+            element,
+        };
+        if let recovery::Shape::Slots(slots, _) = &ring.shape {
+            for index in 0..slots.slots() {
+                let word = slots.first_word(index, origin);
+                // relaxed: nobody else has the ring yet.
+                slots.word(&ring, index).store(word.0, Ordering::Relaxed);
+            }
+        }
+        Arc::new(ring)
+    }
+
+    /// Attaches the participant `wanted`, or any free one; `None` if there is none.
+    pub fn attach(ring: &Arc<Self>, wanted: Option<Owner>, role: u32) -> Option<Heap> {
+        let me = super::owners(&**ring)
+            .filter(|owner| wanted.is_none_or(|wanted| wanted == *owner))
+            .find(|owner| {
+                // sync(row-state): acquire half.
+                ring.row(*owner)
+                    .state
+                    .compare_exchange(ROW_FREE, ROW_ATTACHED, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            })?;
+        let row = ring.row(me);
+        // relaxed: display only.
+        row.role.store(role, Ordering::Relaxed);
+        ledger::begin_life(row);
+        Some(Heap { ring: Arc::clone(ring), me })
+    }
+}
+
+impl Heap {
+    /// The ring's memory.
+    pub fn ring(&self) -> &Arc<HeapRing> {
+        &self.ring
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // sync(row-state): release half.
+        self.ring.row(self.me).state.store(ROW_FREE, Ordering::Release);
+    }
+}
+
+impl Attachment for Heap {
+    type Store = HeapRing;
+    const COPY_BY_WORDS: bool = false;
+
+    fn store(&self) -> &HeapRing {
+        &self.ring
+    }
+
+    fn me(&self) -> Owner {
+        self.me
+    }
+
+    fn shape(&self) -> &recovery::Shape {
+        &self.ring.shape
+    }
+
+    fn element(&self) -> Option<&ElementType> {
+        self.ring.element.as_ref()
+    }
+
+    fn mend(&self) -> Recovered {
+        Recovered::default()
+    }
+
+    fn is_alive(&self, owner: Owner) -> bool {
+        recovery::in_use(&*self.ring, owner)
+    }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    fn is_replaced(&self) -> bool {
+        false
+    }
+}
+
+impl ZeroCopy for Heap {}
+
+// SAFETY: `Data` checks every access in every build and lives, unmoved, as long as the ring.
+unsafe impl Store for HeapRing {
+    #[inline]
+    fn control(&self) -> &Control {
+        &self.control
+    }
+
+    #[inline]
+    fn row(&self, owner: Owner) -> &Row {
+        &self.rows[usize::from(owner.number()) - 1]
+    }
+
+    fn participants(&self) -> u16 {
+        u16::try_from(self.rows.len()).expect("built from a u16")
+    }
+
+    #[inline]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        self.data.word(offset)
+    }
+
+    #[inline]
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        self.data.bytes(offset, len)
+    }
+
+    #[inline]
+    fn write_lease(&self, offset: u64, len: u64) -> WriteLease {
+        self.leases.write(words_of(offset, len))
+    }
+
+    #[inline]
+    fn read_lease(&self, offset: u64, len: u64) -> ReadLease {
+        self.leases.read(words_of(offset, len))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "inside an allocation")]
+fn words_of(offset: u64, len: u64) -> core::ops::Range<usize> {
+    (offset / 8) as usize..(offset + len).div_ceil(8) as usize
+}
+
+/// Panics unless `len` bytes at `offset` lie inside `total`.
+#[inline]
+pub fn check_span(offset: u64, len: u64, total: u64) {
+    assert!(len <= total && offset <= total - len, "span outside the ring");
+}
+
+/// Panics unless `offset` is that of a word inside `total` bytes.
+#[inline]
+pub fn check_word(offset: u64, total: u64) {
+    assert!(offset.is_multiple_of(8), "not the offset of a word");
+    check_span(offset, 8, total);
+}
+
+/// The data area: its words and its bytes are the same memory.
+#[cfg(not(loom))]
+#[derive(Debug)]
+struct Data {
+    start: core::ptr::NonNull<u8>,
+    layout: std::alloc::Layout,
+}
+
+// SAFETY: the memory is owned, and shared access to it is for the protocol's claims to order.
+#[cfg(not(loom))]
+unsafe impl Send for Data {}
+// SAFETY: as above; `&Data` gives out atomics and raw pointers only.
+#[cfg(not(loom))]
+unsafe impl Sync for Data {}
+
+#[cfg(not(loom))]
+impl Data {
+    fn new(bytes: usize) -> Self {
+        let layout = std::alloc::Layout::from_size_align(bytes.max(128), 128)
+            .expect("the builder keeps sizes far below isize::MAX");
+        // SAFETY: the layout's size is not zero.
+        let start = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(start) = core::ptr::NonNull::new(start) else {
+            std::alloc::handle_alloc_error(layout)
+        };
+        Self { start, layout }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "checked against a usize")]
+    #[expect(clippy::cast_ptr_alignment, reason = "checked: 8 divides the offset")]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        check_word(offset, self.layout.size() as u64);
+        // SAFETY: the offset lies inside the allocation.
+        let word = unsafe { self.start.add(offset as usize) };
+        // SAFETY: 8 bytes at a multiple of 8 inside memory that lives as long as `self` (INV-2),
+        // initialised, and an atomic may be shared.
+        unsafe { word.cast::<AtomicU64>().as_ref() }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "checked against a usize")]
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        check_span(offset, len, self.layout.size() as u64);
+        // SAFETY: the offset lies inside the allocation, or is one past its end for 0 bytes.
+        unsafe { self.start.add(offset as usize) }.as_ptr()
+    }
+}
+
+#[cfg(not(loom))]
+impl Drop for Data {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and nobody can reach it any more.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// Under loom an atomic is not 8 bytes, so words and bytes lie apart.
+#[cfg(loom)]
+#[derive(Debug)]
+struct Data {
+    words: Vec<AtomicU64>,
+    bytes: Box<[core::cell::UnsafeCell<u8>]>,
+}
+
+// SAFETY: the leases beside the data report every access to `bytes` that is not ordered.
+#[cfg(loom)]
+unsafe impl Send for Data {}
+// SAFETY: as above.
+#[cfg(loom)]
+unsafe impl Sync for Data {}
+
+#[cfg(loom)]
+impl Data {
+    fn new(bytes: usize) -> Self {
+        Self {
+            words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
+            bytes: (0..bytes).map(|_| core::cell::UnsafeCell::new(0)).collect(),
+        }
+    }
+
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        check_word(offset, self.bytes.len() as u64);
+        &self.words[offset as usize / 8]
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        check_span(offset, len, self.bytes.len() as u64);
+        self.bytes[offset as usize..].as_ptr().cast::<u8>().cast_mut()
+    }
+}

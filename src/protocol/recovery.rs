@@ -1,0 +1,130 @@
+//! What is done to the claims of a dead participant.
+//!
+//! The caller holds the dead one's lock, which only the kernel's end of its mapping has set free:
+//! no store of it is still to come. Recovery makes nothing of what it was writing, gives back what
+//! it was reading, tells the others, and frees the row.
+//!
+//! # Invariants
+//! 1. Every step may be the recoverer's last: the row is freed at the very end, so the next holder
+//!    of the lock finds the row in use and does all of it again, which changes nothing twice.
+//! 2. The epoch is bumped always, even if no claim was found: a recoverer that died before its own
+//!    bump leaves no word that names the dead one.
+//!
+//! # Pairing
+//! - `row-state`: the stores of `state` -> loads by attachers and observers. The lock orders all
+//!   that matters; the pairing serves observers, who hold none.
+//!
+//! # After a crash
+//! See invariant 1. Events are woken by the caller once this is done; if it dies before, sleepers
+//! look at their bound.
+
+use super::{Owner, Store, byte_ring, ledger, slot_ring};
+use crate::layout::{DROPPED, RECOVERED, REDELIVERED, ROW_FREE, ROW_RECOVERING};
+use crate::sync::Ordering;
+
+/// The ring's choice for records that a dead consumer held, from the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Redelivery {
+    /// They are delivered again, however often.
+    #[default]
+    Unlimited,
+    /// They are dropped and counted.
+    Never,
+    /// They are delivered again this often at most (1..=3), then dropped and counted.
+    AtMost(u8),
+}
+
+impl Redelivery {
+    fn keeps(self, attempts: u8) -> bool {
+        match self {
+            Self::Unlimited => true,
+            Self::Never => false,
+            Self::AtMost(limit) => attempts < limit,
+        }
+    }
+}
+
+/// The geometry of either ring.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// SPSC.
+    Bytes(byte_ring::Shape),
+    /// MPMC.
+    Slots(slot_ring::Shape, Redelivery),
+}
+
+/// What a recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Dead participants whose rows were freed.
+    pub participants: u64,
+    /// Claims that were being written and became nothing.
+    pub skipped: u64,
+    /// Records that were being read and are delivered again.
+    pub redelivered: u64,
+    /// Records that were being read and were dropped by the ring's policy.
+    pub dropped: u64,
+}
+
+impl core::ops::AddAssign for Recovered {
+    fn add_assign(&mut self, other: Self) {
+        self.participants += other.participants;
+        self.skipped += other.skipped;
+        self.redelivered += other.redelivered;
+        self.dropped += other.dropped;
+    }
+}
+
+/// Recovers `dead`, whose lock the caller holds and whose row is in use.
+pub fn recover<S: Store + ?Sized>(shape: &Shape, store: &S, dead: Owner) -> Recovered {
+    let row = store.row(dead);
+    // sync(row-state): release half.
+    row.state.store(ROW_RECOVERING, Ordering::Release);
+    let done = match shape {
+        Shape::Bytes(bytes) => byte_ring::sweep(bytes, store, dead),
+        Shape::Slots(slots, policy) => sweep_slots(slots, *policy, store, dead),
+    };
+    slot_ring::bump_epoch(store);
+    ledger::add(row, RECOVERED, 1);
+    ledger::add(row, REDELIVERED, done.redelivered);
+    ledger::add(row, DROPPED, done.dropped);
+    // sync(row-state): release half.
+    row.state.store(ROW_FREE, Ordering::Release);
+    done
+}
+
+/// Gives up whatever a living participant still holds as it detaches: claims whose guards were
+/// leaked. The caller is that participant.
+pub fn relinquish<S: Store + ?Sized>(shape: &slot_ring::Shape, store: &S, me: Owner) {
+    let done = sweep_slots(shape, Redelivery::Unlimited, store, me);
+    slot_ring::bump_epoch(store);
+    ledger::add(store.row(me), REDELIVERED, done.redelivered);
+}
+
+fn sweep_slots<S: Store + ?Sized>(
+    shape: &slot_ring::Shape,
+    policy: Redelivery,
+    store: &S,
+    dead: Owner,
+) -> Recovered {
+    ledger::resolve(store.row(dead), |index| {
+        slot_ring::still_writing(shape, store, dead, index)
+    });
+    let mut done = Recovered { participants: 1, ..Recovered::default() };
+    for index in 0..shape.slots() {
+        let keep = |attempts| policy.keeps(attempts);
+        match slot_ring::sweep_slot(shape, store, dead, index, keep) {
+            Some(slot_ring::Swept::Skipped) => done.skipped += 1,
+            Some(slot_ring::Swept::GivenBack) => done.redelivered += 1,
+            Some(slot_ring::Swept::Dropped) => done.dropped += 1,
+            None => {}
+        }
+    }
+    done
+}
+
+/// Whether a participant is, or was, attached in this row.
+pub fn in_use<S: Store + ?Sized>(store: &S, owner: Owner) -> bool {
+    // sync(row-state): acquire half.
+    store.row(owner).state.load(Ordering::Acquire) != ROW_FREE
+}

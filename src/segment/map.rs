@@ -1,0 +1,179 @@
+//! A ring's file in memory: the only place with raw pointers to a mapping.
+//!
+//! # Invariants
+//! 1. A `Map` is at least `data_offset + data_bytes` long, and that file had every one of these bytes
+//!    allocated when it was mapped. Nothing here ever makes the file shorter; whoever else could is
+//!    spoken of in [`super`].
+//! 2. `data_offset` is a multiple of 64 KiB behind the rows, of which there are `participants`: a
+//!    [`Geometry`] is checked before it exists.
+//! 3. The mapping stays at its address until the `Map` is dropped, and is not in forked children.
+//! 4. Everything that is handed out as a reference is an atomic, or made of atomics.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::geometry::Geometry;
+use crate::layout::{CONTROL_OFFSET, Control, HEADER_BYTES, MAGIC, ROW_BYTES, ROWS_OFFSET, Row};
+use crate::protocol::heap::{check_span, check_word};
+use crate::protocol::{Owner, Store};
+use crate::sync::{AtomicU64, Leases, Ordering, ReadLease, WriteLease};
+
+use super::fork;
+use super::location::Access;
+
+/// Words of the header.
+pub(super) const HEADER_WORDS: usize = (HEADER_BYTES / 8) as usize;
+
+/// A mapped ring.
+#[derive(Debug)]
+pub struct Map {
+    raw: MmapRaw,
+    participants: u16,
+    data_offset: u64,
+    data_bytes: u64,
+}
+
+impl Map {
+    /// Maps `map_bytes` of a file of which that much is allocated.
+    ///
+    /// # Errors
+    /// Those of `mmap` and `madvise`.
+    ///
+    /// # Panics
+    /// If `map_bytes` is less than the geometry's file.
+    pub(super) fn new(
+        file: &File,
+        geometry: &Geometry,
+        map_bytes: u64,
+        access: Access,
+    ) -> io::Result<Self> {
+        assert!(map_bytes >= geometry.file_bytes, "a map shorter than its ring");
+        let mut options = MmapOptions::new();
+        options.len(usize::try_from(map_bytes).map_err(io::Error::other)?);
+        let raw = fork::quietly(|| {
+            let raw = match access {
+                Access::Read => options.map_raw_read_only(file.as_raw_fd()),
+                Access::ReadWrite => options.map_raw(file.as_raw_fd()),
+            }?;
+            raw.advise(Advice::DontFork)?;
+            Ok::<_, io::Error>(raw)
+        })?;
+        raw.advise(Advice::DontDump)?;
+        Ok(Self {
+            raw,
+            participants: geometry.participants,
+            data_offset: geometry.data_offset,
+            data_bytes: geometry.data_bytes,
+        })
+    }
+
+    /// Asks for transparent huge pages; a file system that has none ignores it.
+    pub(super) fn prefer_huge_pages(&self) {
+        let _ = self.raw.advise(Advice::HugePage);
+    }
+
+    /// Has every page mapped now rather than on first use; kernels before 5.14 cannot.
+    pub(super) fn prefault(&self) {
+        let _ = self.raw.advise(Advice::PopulateWrite);
+    }
+
+    /// Keeps every page in memory.
+    ///
+    /// # Errors
+    /// Those of `mlock`, mostly RLIMIT_MEMLOCK.
+    pub(super) fn lock_memory(&self) -> io::Result<()> {
+        self.raw.lock()
+    }
+
+    /// Bytes that are mapped.
+    pub(super) fn bytes_mapped(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
+    /// The header as words; for its creator, and for whoever adopts a ring of another boot.
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+    pub(super) fn header_words(&self) -> &[AtomicU64; HEADER_WORDS] {
+        let start = self.raw.as_mut_ptr().cast::<[AtomicU64; HEADER_WORDS]>();
+        // SAFETY: the mapping begins at a page and is longer than the header (INV-1), stays as long
+        // as `self` (INV-3), and an array of atomics may be shared and has no invalid values.
+        unsafe { &*start }
+    }
+
+    /// Whether the magic is there, and with it everything that was written before.
+    pub(super) fn is_published(&self) -> bool {
+        // sync(born-whole): acquire half.
+        self.header_words()[0].load(Ordering::Acquire) == MAGIC
+    }
+
+    /// A pointer to byte `offset` of the mapping, of which the caller has checked that `len` bytes
+    /// lie inside one of its parts.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "inside a mapping, whose length is a usize")]
+    fn at(&self, offset: u64, len: u64) -> *mut u8 {
+        debug_assert!(offset + len <= self.raw.len() as u64, "INV-1");
+        // SAFETY: inside the mapping, or one past its end for 0 bytes: callers check the span
+        // against a part of the file, and the mapping holds all parts (INV-1, INV-2).
+        unsafe { self.raw.as_mut_ptr().add(offset as usize) }
+    }
+}
+
+// SAFETY:
+// - `word` and `bytes` check their arguments against the data area in every build, `row` against
+//   the number of rows.
+// - What they return lies in the mapping, which stays where it is as long as `self` (INV-3).
+// - All stores of a ring map the same file, of which everybody takes the same geometry.
+unsafe impl Store for Map {
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "128 divides the offset")]
+    fn control(&self) -> &Control {
+        let control = self.at(CONTROL_OFFSET, size_of::<Control>() as u64).cast::<Control>();
+        // SAFETY: inside the mapping (INV-1), at a multiple of 128 bytes from a page, valid as long
+        // as `self` (INV-3); all of its fields are atomics, which others may write (INV-4).
+        unsafe { &*control }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "128 divides the offset")]
+    fn row(&self, owner: Owner) -> &Row {
+        assert!(owner.number() <= self.participants, "no such row");
+        let offset = ROWS_OFFSET + u64::from(owner.number() - 1) * ROW_BYTES;
+        let row = self.at(offset, ROW_BYTES).cast::<Row>();
+        // SAFETY: one of the rows, all of which lie before the data area and so in the mapping
+        // (INV-2), at a multiple of 128 bytes; as for `control` otherwise.
+        unsafe { &*row }
+    }
+
+    #[inline]
+    fn participants(&self) -> u16 {
+        self.participants
+    }
+
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "checked: 8 divides the offset")]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        check_word(offset, self.data_bytes);
+        let word = self.at(self.data_offset + offset, 8).cast::<AtomicU64>();
+        // SAFETY: 8 bytes inside the data area, at a multiple of 8 from a page, valid as long as
+        // `self` (INV-3); an atomic may be shared and written by others.
+        unsafe { &*word }
+    }
+
+    #[inline]
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        check_span(offset, len, self.data_bytes);
+        self.at(self.data_offset + offset, len)
+    }
+
+    #[inline]
+    fn write_lease(&self, _offset: u64, _len: u64) -> WriteLease {
+        Leases::new(0).write(0..0)
+    }
+
+    #[inline]
+    fn read_lease(&self, _offset: u64, _len: u64) -> ReadLease {
+        Leases::new(0).read(0..0)
+    }
+}

@@ -1,0 +1,219 @@
+//! A participant of a mapped ring, as its handle holds it.
+//!
+//! # Invariants
+//! 1. While a `Mapped` exists in the process that made it, its row is in use and its lock is held.
+//! 2. Takeovers by one attachment happen one at a time: they lock D2, and a description does not
+//!    conflict with itself.
+//! 3. In a forked child nothing of it is touched: the mapping is not there, D2 is closed.
+//!
+//! # After a crash
+//! Dead in [`Drop`] before the row is FREE: as dead while attached. After it: the kernel does the
+//! rest.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use crate::geometry::Geometry;
+use crate::layout::ROW_FREE;
+use crate::protocol::recovery::{self, Shape};
+use crate::protocol::{Attachment, ElementType, Owner, Recovered, Store, ZeroCopy};
+use crate::sync::Ordering;
+
+use super::Role;
+use super::attach::{AttachOptions, join};
+use super::error::AttachError;
+use super::fork::Private;
+use super::liveness::{Bytes, is_free};
+use super::location::share;
+use super::map::Map;
+use super::open::Opened;
+use super::recover::mend_others;
+
+/// A participant of a ring in a mapped file. Dropping it detaches.
+#[derive(Debug)]
+pub struct Mapped {
+    map: ManuallyDrop<Map>,
+    /// D1, where the mapping alone does not keep the lock.
+    pin: Option<Private>,
+    /// D2 and what was read through it.
+    opened: Opened,
+    shape: Shape,
+    me: Owner,
+    takeover: Mutex<()>,
+}
+
+impl Mapped {
+    /// A participant whose row is in use and whose lock is held.
+    pub(super) fn new(map: Map, pin: Option<Private>, opened: Opened, me: Owner) -> Self {
+        let shape = opened.geometry.shape();
+        let takeover = Mutex::new(());
+        Self { map: ManuallyDrop::new(map), pin, opened, shape, me, takeover }
+    }
+
+    /// Attaches one more participant to the same file.
+    ///
+    /// # Errors
+    /// `NoRow` or `RoleTaken` if there is no room; `Forked` in a child.
+    pub fn another(&self, role: Role) -> Result<Self, AttachError> {
+        if !self.is_here() {
+            return Err(AttachError::Forked);
+        }
+        let force_file_system = true;
+        let options = AttachOptions { force_file_system, ..AttachOptions::default() };
+        // Of the same file even if its name has gone.
+        let opened = Opened { path: None, ..self.opened.again()? };
+        let mut another = join(opened, role, &options)?.ok_or(AttachError::Replaced)?;
+        another.opened.path.clone_from(&self.opened.path);
+        Ok(another)
+    }
+
+    /// A freshly opened description of the file, for another process.
+    ///
+    /// # Errors
+    /// Those of opening `/proc/self/fd`.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        share(&self.opened.file)
+    }
+
+    /// The numbers of the ring.
+    pub fn geometry(&self) -> &Geometry {
+        &self.opened.geometry
+    }
+
+    /// The ring's random name.
+    pub fn ring_id(&self) -> [u8; 16] {
+        self.opened.header.ring_id
+    }
+
+    /// Which life of the ring's content this is.
+    pub fn generation(&self) -> u64 {
+        self.opened.header.generation
+    }
+
+    /// Whether nobody can make the file shorter.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.opened.is_sealed
+    }
+}
+
+impl Attachment for Mapped {
+    type Store = Map;
+    const COPY_BY_WORDS: bool = false;
+
+    #[inline]
+    fn store(&self) -> &Map {
+        &self.map
+    }
+
+    #[inline]
+    fn me(&self) -> Owner {
+        self.me
+    }
+
+    #[inline]
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn element(&self) -> Option<&ElementType> {
+        self.opened.geometry.element.as_ref()
+    }
+
+    fn mend(&self) -> Recovered {
+        if !self.is_here() {
+            return Recovered::default();
+        }
+        let _one = self.takeover.lock().unwrap_or_else(PoisonError::into_inner);
+        mend_others(&self.map, &self.opened.file, &self.shape, Some(self.me))
+    }
+
+    fn is_alive(&self, owner: Owner) -> bool {
+        // What cannot be probed is not dead.
+        recovery::in_use(&*self.map, owner)
+            && !is_free(&self.opened.file, Bytes::row(owner)).unwrap_or(false)
+    }
+
+    #[inline]
+    fn is_here(&self) -> bool {
+        self.opened.file.is_here()
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.is_here() && self.opened.is_replaced()
+    }
+}
+
+impl ZeroCopy for Mapped {}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
+        // sync(row-state): release half.
+        self.map.row(self.me).state.store(ROW_FREE, Ordering::Release);
+        // SAFETY: dropped here and nowhere else, and nothing uses `map` after this; guards borrow
+        // the handle and are gone. It unmaps, and with that lets go of the lock.
+        unsafe { ManuallyDrop::drop(&mut self.map) };
+        self.pin = None;
+    }
+}
+
+/// A participant of a ring whose other participants may write anything anywhere at any time.
+#[derive(Debug)]
+pub struct Untrusted(Mapped);
+
+impl Untrusted {
+    /// Of a file that nobody can make shorter.
+    pub(super) fn new(mapped: Mapped) -> Self {
+        Self(mapped)
+    }
+
+    /// The participant itself.
+    pub fn mapped(&self) -> &Mapped {
+        &self.0
+    }
+}
+
+impl Attachment for Untrusted {
+    type Store = Map;
+    const COPY_BY_WORDS: bool = true;
+
+    #[inline]
+    fn store(&self) -> &Map {
+        self.0.store()
+    }
+
+    #[inline]
+    fn me(&self) -> Owner {
+        self.0.me()
+    }
+
+    #[inline]
+    fn shape(&self) -> &Shape {
+        self.0.shape()
+    }
+
+    fn element(&self) -> Option<&ElementType> {
+        self.0.element()
+    }
+
+    fn mend(&self) -> Recovered {
+        self.0.mend()
+    }
+
+    fn is_alive(&self, owner: Owner) -> bool {
+        self.0.is_alive(owner)
+    }
+
+    #[inline]
+    fn is_here(&self) -> bool {
+        self.0.is_here()
+    }
+
+    fn is_replaced(&self) -> bool {
+        self.0.is_replaced()
+    }
+}

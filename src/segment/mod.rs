@@ -1,0 +1,118 @@
+//! Mapped files: a ring that processes share, and the system calls that tell who lives.
+//!
+//! A path, or a memfd handed over a UNIX socket, is the whole of a ring; there is no daemon and no
+//! registry. [`create`] makes the file, [`attach`] joins it as one participant, whose row and lock
+//! last until [`Mapped`] is dropped or its process dies, [`recover`] mends what the dead left,
+//! [`inspect`] looks without joining, and [`remove`] takes the name away.
+//!
+//! # What is trusted
+//! Whoever can open the file for writing is trusted, with this exception: whatever stands in it,
+//! nothing here panics, loops for ever or touches memory outside the mapping. A damaged file gives a
+//! typed error. What we cannot stop others from doing:
+//! - to make the file shorter: then our next access beyond its end is SIGBUS. A memfd is sealed
+//!   against it, and [`Untrusted`] insists on the seal;
+//! - to write to bytes that the protocol gave to us: those who share a ring as [`Mapped`] promise not
+//!   to, which is why their attaching is `unsafe` further up. [`Untrusted`] lends no slices and copies
+//!   by words instead;
+//! - to hold locks that are not theirs, so that nobody is found dead: attaching then ends with an
+//!   error after a bounded time;
+//! - to lie in rows: pids, names and counters are for display.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | [`location`] | where a file is, and what file system that is |
+//! | [`create`](mod@create), [`newborn`] | a file that is born whole |
+//! | [`open`] | all checks before a byte is mapped |
+//! | [`map`] | the mapping, as a [`Store`](crate::protocol::Store) |
+//! | [`attach`](mod@attach) | rows and locks: becoming a participant |
+//! | [`mapped`] | the attachment of a handle |
+//! | [`recover`](mod@recover) | mending: of one row, of a ring, of a ring from another boot |
+//! | [`liveness`], [`fork`] | locks, identities; what a forked child may keep |
+//! | [`inspect`](mod@inspect), [`remove`](mod@remove) | looking and removing |
+//!
+//! # Invariants
+//! 1. A row is written only by whoever holds its lock: its participant through the description that
+//!    it mapped, or a mender, who got the lock because that mapping is gone.
+//! 2. A participant's lock is free only when no processor can store through its mapping any more.
+//!    Time-outs, pids and heartbeats never take anything from anybody.
+//! 3. A ring of another boot has no participants of this one until somebody who holds all row locks
+//!    has checked and adopted it. Adoption is the only write to the header after the magic.
+//! 4. A forked child has no mapping, no descriptor and no lock of its parent's participants.
+//!
+//! # Pairing
+//! - `born-whole`: see [`create`](mod@create).
+//! - `row-state`: see [`crate::protocol::recovery`].
+//!
+//! # After a crash
+//! | dead | leaves | mended by |
+//! | --- | --- | --- |
+//! | creating | an unnamed file, or a private name | the kernel; the next creator |
+//! | attaching, before the row is in use | a FREE row, perhaps half filled | nothing to mend |
+//! | attached, in whatever operation | a row in use, a free lock | anybody's `mend`; the next attacher |
+//! | detaching | a row in use or FREE | as above |
+//! | recovering | a row that is RECOVERING, a free lock | as above: all of it is done again |
+//! | adopting | a ring that is still of another boot | the next adopter |
+
+pub mod attach;
+pub mod create;
+pub mod error;
+mod fork;
+pub mod inspect;
+mod liveness;
+pub mod location;
+pub mod map;
+pub mod mapped;
+mod newborn;
+mod open;
+pub mod recover;
+pub mod remove;
+
+#[cfg(test)]
+mod tests;
+
+pub use attach::{AttachOptions, attach, attach_untrusted};
+pub use create::{CreateOptions, create, create_memfd};
+pub use error::{AttachError, CreateError, InspectError, OpenError, RecoverError, RemoveError};
+pub use inspect::{ClaimInfo, ClaimKind, Counters, ParticipantInfo, RowState, Snapshot, inspect};
+pub use location::{FileSystemError, Location, ShmNameError, share};
+pub use map::Map;
+pub use mapped::{Mapped, Untrusted};
+pub use recover::{RecoverOptions, recover};
+pub use remove::remove;
+
+use crate::layout::{ROLE_CONSUMER, ROLE_PRODUCER};
+
+/// What a participant does with records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It writes them.
+    Producer,
+    /// It reads them.
+    Consumer,
+}
+
+impl Role {
+    fn number(self) -> u32 {
+        match self {
+            Self::Producer => ROLE_PRODUCER,
+            Self::Consumer => ROLE_CONSUMER,
+        }
+    }
+
+    fn from_number(number: u32) -> Option<Self> {
+        match number {
+            ROLE_PRODUCER => Some(Self::Producer),
+            ROLE_CONSUMER => Some(Self::Consumer),
+            _ => None,
+        }
+    }
+}
+
+impl core::fmt::Display for Role {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        })
+    }
+}

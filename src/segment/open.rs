@@ -1,0 +1,154 @@
+//! The door of a file: everything that is checked before a byte of it is mapped.
+//!
+//! The header is read by `pread` into private memory, so that a short file gives an error and never
+//! SIGBUS. Then the file's size, its blocks and its seals are looked at: a hole on a full file
+//! system would be SIGBUS on first touch, and so would be what somebody cut off later.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+
+use crate::geometry::{Geometry, HeaderError};
+use crate::layout::{HEADER_BYTES, Header};
+
+use super::error::OpenError;
+use super::fork::Private;
+use super::liveness;
+use super::location::{Access, FileSystem, Location, open_path, reopen};
+
+/// A ring's file, opened and checked.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: Private,
+    pub(super) header: Header,
+    pub(super) geometry: Geometry,
+    pub(super) system: FileSystem,
+    /// Where it was found; `None` if it has no name, or was given as a descriptor.
+    pub(super) path: Option<PathBuf>,
+    pub(super) is_sealed: bool,
+}
+
+impl Opened {
+    /// Opens and checks the file. `force` admits any file system, and nameless files that somebody
+    /// may cut short.
+    pub(super) fn new(location: &Location, access: Access, force: bool) -> Result<Self, OpenError> {
+        let file = Private::open(|| location.open(access)).map_err(OpenError::opening)?;
+        let metadata = file.metadata().map_err(OpenError::io("look at the file"))?;
+        check_type(&metadata)?;
+        let system = FileSystem::of(&file).map_err(OpenError::io("look at the file system"))?;
+        system.check(force)?;
+        let header = read_header(&file, metadata.len())?;
+        let geometry = Geometry::read_from(&header, metadata.len())?;
+        check_blocks(system, &metadata, &geometry)?;
+        let is_sealed = is_sealed(&file);
+        if header.anonymous != 0 && !is_sealed && !force {
+            return Err(OpenError::NotSealed);
+        }
+        let path = location.as_path().filter(|_| header.anonymous == 0).map(Path::to_path_buf);
+        Ok(Self { file, header, geometry, system, path, is_sealed })
+    }
+
+    /// The same file for one more participant.
+    pub(super) fn again(&self) -> Result<Self, OpenError> {
+        let open = || reopen(&self.file, Access::ReadWrite);
+        let file = Private::open(open).map_err(OpenError::opening)?;
+        Ok(Self {
+            file,
+            header: self.header,
+            geometry: self.geometry.clone(),
+            system: self.system,
+            path: self.path.clone(),
+            is_sealed: self.is_sealed,
+        })
+    }
+
+    /// Another description of the same file; `None` if its name leads to another one by now.
+    pub(super) fn second(&self) -> Result<Option<Private>, OpenError> {
+        let open = || match &self.path {
+            Some(path) => open_path(path, Access::ReadWrite, 0),
+            None => reopen(&self.file, Access::ReadWrite),
+        };
+        match Private::open(open) {
+            Ok(second) => {
+                let same = identity_of(&self.file)? == identity_of(&second)?;
+                Ok(same.then_some(second))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenError::opening(error)),
+        }
+    }
+
+    /// Whether the name that the file was found by is gone, or leads elsewhere.
+    pub(super) fn is_renamed(&self) -> Result<bool, OpenError> {
+        let Some(path) = &self.path else { return Ok(false) };
+        match std::fs::metadata(path) {
+            Ok(named) => Ok((named.dev(), named.ino()) != identity_of(&self.file)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(OpenError::opening(error)),
+        }
+    }
+
+    /// Bytes to map.
+    pub(super) fn map_bytes(&self) -> u64 {
+        self.system.round_up(self.geometry.file_bytes)
+    }
+
+    /// Whether the ring was made, or adopted, during this boot, as far as the kernel tells.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        let now = liveness::boot_id();
+        let then = self.header.boot_id;
+        self.header.anonymous != 0 || now == [0; 16] || then == [0; 16] || now == then
+    }
+}
+
+/// Device and inode: what makes two descriptions those of one file.
+pub(super) fn identity_of(file: &File) -> Result<(u64, u64), OpenError> {
+    let metadata = file.metadata().map_err(OpenError::io("look at the file"))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn check_type(metadata: &Metadata) -> Result<(), OpenError> {
+    let kind = metadata.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(OpenError::NotRegular { found })
+}
+
+pub(super) fn read_header(file: &File, file_bytes: u64) -> Result<Header, OpenError> {
+    let mut header = Header::zeroed();
+    let bytes = bytemuck::bytes_of_mut(&mut header);
+    match file.read_exact_at(bytes, 0) {
+        Ok(()) => Ok(header),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(HeaderError::TooShort { found: file_bytes, expected: HEADER_BYTES }.into())
+        }
+        Err(error) => Err(OpenError::io("read the header")(error)),
+    }
+}
+
+fn check_blocks(
+    system: FileSystem,
+    metadata: &Metadata,
+    geometry: &Geometry,
+) -> Result<(), OpenError> {
+    const BLOCK_BYTES: u64 = 512;
+    let allocated_bytes = metadata.blocks().saturating_mul(BLOCK_BYTES);
+    if system.counts_blocks() && allocated_bytes < geometry.file_bytes {
+        return Err(OpenError::Sparse { allocated_bytes, file_bytes: geometry.file_bytes });
+    }
+    Ok(())
+}
+
+/// Whether nobody can make the file shorter any more.
+fn is_sealed(file: &Private) -> bool {
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
+}

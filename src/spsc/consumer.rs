@@ -1,0 +1,376 @@
+//! The consuming handle of the byte ring: records one by one, or read ahead of what is released.
+
+use core::ops::Deref;
+
+use super::{Mark, Peer};
+use crate::Mapped;
+use crate::error::{ReadError, TryReadError};
+use crate::handle::{Participant, Side};
+use crate::layout::{EMPTY, REDELIVERED, RELEASED};
+use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
+use crate::protocol::{Attachment, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::sync::ReadLease;
+use crate::wait::{self, Wait};
+
+/// Reads records from an SPSC byte ring.
+///
+/// Reading and releasing are two things. [`try_read`](Self::try_read) lends a record that is
+/// released when it is dropped. [`try_peek`](Self::try_peek) reads on without releasing anything,
+/// and [`release_to`](Self::release_to) gives back everything up to a record at once: one
+/// publication for as many as one likes.
+///
+/// # Examples
+/// ```
+/// use annulus::{Wait, spsc};
+///
+/// let (mut producer, mut consumer) = spsc::Options::new(4096).heap()?;
+/// for number in 0..3_u32 {
+///     producer.push(number, b"x", Wait::block())?;
+/// }
+/// let first = consumer.try_peek()?.mark();
+/// assert_eq!(consumer.try_peek()?.tag(), 1);
+/// consumer.release_to(first); // Record 0 is gone, record 1 was only looked at.
+/// consumer.rewind();
+/// assert_eq!(consumer.try_read()?.tag(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Consumer<A: Attachment = Mapped> {
+    participant: Participant<A>,
+    shape: Shape,
+    reader: Reader,
+}
+
+impl<A: Attachment> Consumer<A> {
+    pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
+        Self { participant: Participant::new(attachment), shape, reader }
+    }
+
+    pub(crate) fn participant(&self) -> &Participant<A> {
+        &self.participant
+    }
+
+    /// The longest record in bytes: just under half of the capacity, and under 1 GiB.
+    #[expect(clippy::cast_possible_truncation, reason = "the ring lies in memory")]
+    pub fn max_record(&self) -> usize {
+        self.shape.max_record() as usize
+    }
+
+    /// The capacity in bytes, headers and padding included.
+    pub fn capacity(&self) -> u64 {
+        self.shape.capacity()
+    }
+
+    /// Bytes committed and not released, headers and padding included. The producer may have
+    /// committed more meanwhile: at least about this many are left.
+    pub fn backlog(&self) -> u64 {
+        let tail = byte_ring::committed_end(&self.shape, self.participant.store()).end;
+        let released = self.reader.released().position();
+        let backlog = tail.wrapping_sub(released);
+        // While the producer is at work its journal may be read half-way.
+        if backlog > self.shape.capacity() { 0 } else { backlog }
+    }
+
+    /// Records released since the ring was created, by this consumer and those before it.
+    pub fn released_records(&self) -> u64 {
+        self.reader.released().records()
+    }
+
+    /// What the kernel knows of the producer: exact as of some moment during the call. A producer
+    /// whose process has died is absent as soon as the kernel has taken its memory apart.
+    pub fn peer(&self) -> Peer {
+        super::options::peer(self.participant.attachment(), Owner::PRODUCER)
+    }
+
+    #[inline]
+    fn try_find(&mut self) -> Result<Found, TryReadError> {
+        try_find(&self.participant, &self.shape, &mut self.reader)
+    }
+
+    #[inline]
+    fn find(&mut self, wait: Wait) -> Result<Found, ReadError> {
+        let Self { participant, shape, reader } = self;
+        participant.wait_for(Side::Items, wait, || try_find(participant, shape, reader))
+    }
+
+    /// Gives every record up to and with the one of `mark` back to the producer. Returns how many
+    /// that were: 0 if they were given back before.
+    #[inline]
+    pub fn release_to(&mut self, mark: Mark) -> u64 {
+        if !self.participant.attachment().is_here() {
+            return 0;
+        }
+        let records = self.reader.release_to(self.participant.store(), mark);
+        if records > 0 {
+            self.participant.count(RELEASED, records);
+            self.participant.wake(Side::Space);
+        }
+        records
+    }
+
+    /// Gives back every record that was read.
+    pub fn release_all(&mut self) -> u64 {
+        self.release_to(self.reader.next())
+    }
+
+    /// Goes back to the oldest record that is not released: it is read next, again.
+    pub fn rewind(&mut self) {
+        if self.participant.attachment().is_here() {
+            let records = self.reader.rewind(self.participant.store());
+            self.participant.count(REDELIVERED, records);
+        }
+    }
+
+    /// Copies the next record into `payload`, whose old content is dropped, releases it and
+    /// everything before it, and returns its tag.
+    ///
+    /// # Errors
+    /// See [`TryReadError`]; `payload` is left as it was.
+    #[inline]
+    pub fn try_pop(&mut self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
+        let found = self.try_find()?;
+        Ok(self.take(found, payload))
+    }
+
+    /// Waits for a record and copies it as [`try_pop`](Self::try_pop) does.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; `payload` is left as it was.
+    #[inline]
+    pub fn pop(&mut self, payload: &mut Vec<u8>, wait: Wait) -> Result<u32, ReadError> {
+        let found = self.find(wait)?;
+        Ok(self.take(found, payload))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the longest record")]
+    fn take(&mut self, found: Found, payload: &mut Vec<u8>) -> u32 {
+        payload.clear();
+        payload.resize(found.len as usize, 0);
+        copy::empty::<A>(self.participant.store(), found.payload_offset, payload);
+        self.release_all();
+        found.tag
+    }
+
+    /// Ends the stream: the producer's further claims are refused. What is committed can still be
+    /// read.
+    pub fn close(&mut self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::close(self.participant.store());
+            self.participant.wake_everybody();
+        }
+    }
+}
+
+#[inline]
+fn try_find<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    reader: &mut Reader,
+) -> Result<Found, TryReadError> {
+    if !participant.attachment().is_here() {
+        return Err(TryReadError::Forked);
+    }
+    match reader.read(shape, participant.store()) {
+        Ok(found) => Ok(found),
+        Err(ReadRefusal::Damaged(damage)) => Err(TryReadError::Damaged(damage)),
+        Err(ReadRefusal::Empty) => Err(empty_or_closed(participant, shape, reader)),
+    }
+}
+
+/// An empty read: counts it, looks after the producer, and tells a closed ring from an empty one.
+fn empty_or_closed<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    reader: &mut Reader,
+) -> TryReadError {
+    let store = participant.store();
+    participant.refused(EMPTY, reader.next().position());
+    if !slot_ring::is_closed(store) {
+        return TryReadError::Empty;
+    }
+    // sync(close): release half.
+    let ordered = wait::heavy_barrier();
+    let attachment = participant.attachment();
+    // Without the barrier only the absence of a producer tells that nothing is on its way.
+    let idle = !attachment.is_alive(Owner::PRODUCER);
+    if (ordered || idle) && reader.drained(shape, store, idle) {
+        TryReadError::Closed
+    } else {
+        TryReadError::Empty
+    }
+}
+
+impl<A: ZeroCopy> Consumer<A> {
+    /// Reads the next record; it is released, with everything before it, when it is dropped.
+    ///
+    /// # Progress
+    /// Wait-free.
+    ///
+    /// # Errors
+    /// See [`TryReadError`].
+    #[inline]
+    pub fn try_read(&mut self) -> Result<Record<'_, A>, TryReadError> {
+        let before = self.reader.next();
+        let found = self.try_find()?;
+        Ok(Record::new(self, before, found))
+    }
+
+    /// Waits for the next record.
+    ///
+    /// # Progress
+    /// Blocks on the producer. One that died is noticed, see [`peer`](Self::peer), but the ring
+    /// stays empty until another one attaches.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    #[inline]
+    pub fn read(&mut self, wait: Wait) -> Result<Record<'_, A>, ReadError> {
+        let before = self.reader.next();
+        let found = self.find(wait)?;
+        Ok(Record::new(self, before, found))
+    }
+
+    /// Reads the next record without ever releasing it.
+    ///
+    /// # Errors
+    /// See [`TryReadError`].
+    #[inline]
+    pub fn try_peek(&mut self) -> Result<Peeked<'_>, TryReadError> {
+        let found = self.try_find()?;
+        Ok(self.lend(found))
+    }
+
+    /// Waits for the next record and reads it without ever releasing it.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    #[inline]
+    pub fn peek(&mut self, wait: Wait) -> Result<Peeked<'_>, ReadError> {
+        let found = self.find(wait)?;
+        Ok(self.lend(found))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "checked against the longest record")]
+    fn lend(&self, found: Found) -> Peeked<'_> {
+        let store = self.participant.store();
+        let lease = store.read_lease(found.payload_offset, found.len);
+        let start = store.bytes(found.payload_offset, found.len);
+        // SAFETY:
+        // - `start` is valid for `len` bytes while the consumer is borrowed: `Store`.
+        // - Nobody writes them until they are released, which takes `&mut self`: they lie between
+        //   head and committed end (byte_ring INV-3), in a mapped file by the contract of the
+        //   unsafe attach, on the heap because only our handles reach the memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        let bytes = unsafe { core::slice::from_raw_parts(start, found.len as usize) };
+        Peeked { tag: found.tag, bytes, mark: self.reader.next(), _lease: lease }
+    }
+}
+
+impl<A: Attachment> Drop for Consumer<A> {
+    fn drop(&mut self) {
+        if self.participant.attachment().is_here() {
+            self.reader.rewind(self.participant.store());
+        }
+    }
+}
+
+/// A record that was read and is not released by dropping it.
+#[derive(Debug)]
+pub struct Peeked<'c> {
+    tag: u32,
+    bytes: &'c [u8],
+    mark: Mark,
+    _lease: ReadLease,
+}
+
+impl Peeked<'_> {
+    /// The tag that its producer gave it.
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// What [`Consumer::release_to`] takes to release this record and those before it.
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+}
+
+impl Deref for Peeked<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+/// A record that is released, with everything before it, when it is dropped. Dropping it while
+/// unwinding does not: it is read again.
+#[derive(Debug)]
+#[must_use = "a record that is dropped is released"]
+pub struct Record<'c, A: ZeroCopy = Mapped> {
+    consumer: &'c mut Consumer<A>,
+    before: Mark,
+    tag: u32,
+    start: *const u8,
+    len: usize,
+    lease: Option<ReadLease>,
+}
+
+impl<'c, A: ZeroCopy> Record<'c, A> {
+    #[inline]
+    fn new(consumer: &'c mut Consumer<A>, before: Mark, found: Found) -> Self {
+        let Peeked { tag, bytes, _lease: lease, .. } = consumer.lend(found);
+        let (start, len) = (bytes.as_ptr(), bytes.len());
+        Self { consumer, before, tag, start, len, lease: Some(lease) }
+    }
+
+    /// The tag that its producer gave it.
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Gives the record back to the producer, as dropping it does.
+    pub fn release(self) {}
+
+    /// Leaves the record where it is: it is read again.
+    pub fn requeue(mut self) {
+        self.give_back();
+        // Nothing is left for the drop: the record is no longer among those read.
+        self.len = 0;
+    }
+
+    fn give_back(&mut self) {
+        self.lease = None;
+        self.consumer.reader.rewind_to(self.consumer.participant.store(), self.before);
+        self.consumer.participant.count(REDELIVERED, 1);
+    }
+}
+
+impl<A: ZeroCopy> Drop for Record<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lease.is_none() {
+            return; // Given back.
+        }
+        if std::thread::panicking() {
+            self.give_back();
+        } else {
+            self.lease = None;
+            self.consumer.release_all();
+        }
+    }
+}
+
+impl<A: ZeroCopy> Deref for Record<'_, A> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the slice that `lend` made of the same start and length; it is valid until the
+        // record is released, which only this guard's drop does while it borrows the consumer.
+        unsafe { core::slice::from_raw_parts(self.start, self.len) }
+    }
+}

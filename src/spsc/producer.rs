@@ -1,0 +1,446 @@
+//! The producing handle of the byte ring and its claims.
+
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
+use super::Peer;
+use crate::Mapped;
+use crate::error::{ClaimError, TryClaimError};
+use crate::handle::{Participant, Side};
+use crate::layout::{COMMITTED, FULL};
+use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
+use crate::protocol::{Attachment, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::sync::WriteLease;
+use crate::wait::{self, Wait};
+
+/// Writes records into an SPSC byte ring.
+///
+/// # Examples
+/// ```
+/// use annulus::{Wait, spsc};
+///
+/// // 4 KiB in the memory of this process.
+/// let (mut producer, mut consumer) = spsc::Options::new(4096).heap()?;
+///
+/// let mut claim = producer.claim(16, Wait::block())?; // 16 bytes at most
+/// claim[..5].copy_from_slice(b"hello");
+/// claim.commit_first(5, 7); // 5 bytes, tag 7
+///
+/// let record = consumer.read(Wait::block())?;
+/// assert_eq!((record.tag(), &record[..]), (7, &b"hello"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Producer<A: Attachment = Mapped> {
+    participant: Participant<A>,
+    shape: Shape,
+    writer: Writer,
+}
+
+impl<A: Attachment> Producer<A> {
+    pub(super) fn new(attachment: A, shape: Shape, writer: Writer) -> Self {
+        Self { participant: Participant::new(attachment), shape, writer }
+    }
+
+    pub(crate) fn participant(&self) -> &Participant<A> {
+        &self.participant
+    }
+
+    /// The longest record in bytes: just under half of the capacity, and under 1 GiB.
+    #[expect(clippy::cast_possible_truncation, reason = "the ring lies in memory")]
+    pub fn max_record(&self) -> usize {
+        self.shape.max_record() as usize
+    }
+
+    /// The capacity in bytes, headers and padding included.
+    pub fn capacity(&self) -> u64 {
+        self.shape.capacity()
+    }
+
+    /// Bytes committed and not released, headers and padding included. The consumer may have
+    /// released more meanwhile: at most this many are left.
+    pub fn backlog(&self) -> u64 {
+        // relaxed: an upper bound as of some moment since the last commit.
+        let head = self.head().load(crate::sync::Ordering::Relaxed);
+        self.writer.tail().wrapping_sub(head).min(self.shape.capacity())
+    }
+
+    fn head(&self) -> &crate::sync::AtomicU64 {
+        &self.participant.store().control().head.position
+    }
+
+    /// Records committed since the ring was created, by this producer and those before it.
+    pub fn committed_records(&self) -> u64 {
+        self.writer.records()
+    }
+
+    /// What the kernel knows of the consumer: exact as of some moment during the call. A consumer
+    /// whose process has died is absent as soon as the kernel has taken its memory apart.
+    pub fn peer(&self) -> Peer {
+        super::options::peer(self.participant.attachment(), Owner::CONSUMER)
+    }
+
+    #[inline]
+    fn try_span(&mut self, len: usize) -> Result<Span, TryClaimError> {
+        try_span(&self.participant, &self.shape, &mut self.writer, len)
+    }
+
+    #[inline]
+    fn span(&mut self, len: usize, wait: Wait) -> Result<Span, ClaimError> {
+        let Self { participant, shape, writer } = self;
+        participant.wait_for(Side::Space, wait, || try_span(participant, shape, writer, len))
+    }
+
+    #[inline]
+    fn stage(&mut self, span: Span, tag: u32, len: usize) {
+        self.writer.stage(&self.shape, self.participant.store(), span, tag, len as u64);
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        let records = self.writer.staged_records();
+        self.writer.publish(&self.shape, self.participant.store());
+        self.participant.count(COMMITTED, records);
+        self.participant.wake(Side::Items);
+    }
+
+    /// Takes the claim mark away; a consumer of a closed ring may wait for that.
+    fn unclaim(&self) {
+        self.writer.unclaim(self.participant.store());
+        if slot_ring::is_closed(self.participant.store()) {
+            self.participant.wake(Side::Items);
+        }
+    }
+
+    /// Copies `payload` into the ring and commits it.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`].
+    #[inline]
+    pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
+        let span = self.try_span(payload.len())?;
+        self.fill_and_commit(span, tag, payload);
+        Ok(())
+    }
+
+    /// Waits for space, copies `payload` into it and commits it.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    #[inline]
+    pub fn push(&mut self, tag: u32, payload: &[u8], wait: Wait) -> Result<(), ClaimError> {
+        let span = self.span(payload.len(), wait)?;
+        self.fill_and_commit(span, tag, payload);
+        Ok(())
+    }
+
+    #[inline]
+    fn fill_and_commit(&mut self, span: Span, tag: u32, payload: &[u8]) {
+        let offset = span.payload_offset(&self.shape);
+        copy::fill::<A>(self.participant.store(), offset, payload);
+        self.stage(span, tag, payload.len());
+        self.publish();
+    }
+
+    /// Ends the stream: further claims are refused, the consumer drains the ring and is then told
+    /// that it is closed. It stays closed for whoever attaches later, until [`reopen`](Self::reopen).
+    pub fn close(&mut self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::close(self.participant.store());
+            self.participant.wake_everybody();
+        }
+    }
+
+    /// Opens a closed ring for writing again.
+    pub fn reopen(&mut self) {
+        if self.participant.attachment().is_here() {
+            slot_ring::reopen(self.participant.store());
+        }
+    }
+
+    /// Whether the ring is closed for writing.
+    pub fn is_closed(&self) -> bool {
+        self.participant.attachment().is_here() && slot_ring::is_closed(self.participant.store())
+    }
+}
+
+#[inline]
+fn try_span<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    writer: &mut Writer,
+    len: usize,
+) -> Result<Span, TryClaimError> {
+    if len as u64 > shape.max_record() {
+        return Err(too_long(shape, len));
+    }
+    if !participant.attachment().is_here() {
+        return Err(TryClaimError::Forked);
+    }
+    let store = participant.store();
+    let mut claim = || writer.claim(shape, store, len as u64, wait::real_fences(store));
+    let outcome = match claim() {
+        Err(WriteRefusal::Full { head }) if participant.refused(FULL, head) => claim(),
+        outcome => outcome,
+    };
+    outcome.map_err(|refusal| match refusal {
+        WriteRefusal::Full { .. } => TryClaimError::Full,
+        WriteRefusal::Closed => {
+            // A consumer may sleep until the claim mark is gone.
+            participant.wake(Side::Items);
+            TryClaimError::Closed
+        }
+        WriteRefusal::Damaged(damage) => TryClaimError::Damaged(damage),
+    })
+}
+
+#[cold]
+#[expect(clippy::cast_possible_truncation, reason = "the ring lies in memory")]
+fn too_long(shape: &Shape, len: usize) -> TryClaimError {
+    TryClaimError::TooLong { len, max: shape.max_record() as usize }
+}
+
+impl<A: ZeroCopy> Producer<A> {
+    /// Claims a contiguous span for a record of at most `len` bytes, to be written in place. Its
+    /// bytes are those of older records.
+    ///
+    /// # Progress
+    /// Wait-free.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`].
+    #[inline]
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
+        let span = self.try_span(len)?;
+        Ok(Claim { inner: Writing::new(self, span) })
+    }
+
+    /// Waits for space for a record of at most `len` bytes.
+    ///
+    /// # Progress
+    /// Blocks on the consumer. One that died is noticed, see [`peer`](Self::peer), but the ring
+    /// stays full until another one attaches.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    #[inline]
+    pub fn claim(&mut self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
+        let span = self.span(len, wait)?;
+        Ok(Claim { inner: Writing::new(self, span) })
+    }
+
+    /// Begins a batch: records that become visible all at once, with one publication, also if the
+    /// producer dies meanwhile: all or none.
+    pub fn batch(&mut self) -> Batch<'_, A> {
+        Batch { producer: self }
+    }
+}
+
+impl<A: Attachment> Drop for Producer<A> {
+    fn drop(&mut self) {
+        if self.participant.attachment().is_here() {
+            self.writer.abandon(self.participant.store());
+        }
+    }
+}
+
+/// A claimed span, until it is staged or given up.
+#[derive(Debug)]
+struct Writing<'p, A: ZeroCopy> {
+    producer: &'p mut Producer<A>,
+    /// `None` once staged.
+    span: Option<Span>,
+    start: *mut u8,
+    len: usize,
+    lease: Option<WriteLease>,
+    bytes: PhantomData<&'p mut [u8]>,
+}
+
+impl<'p, A: ZeroCopy> Writing<'p, A> {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "it came from a usize")]
+    fn new(producer: &'p mut Producer<A>, span: Span) -> Self {
+        let store = producer.participant.store();
+        let offset = span.payload_offset(&producer.shape);
+        let start = store.bytes(offset, span.len);
+        let lease = Some(store.write_lease(offset, span.len));
+        let len = span.len as usize;
+        Self { producer, span: Some(span), start, len, lease, bytes: PhantomData }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: as for `bytes_mut`; here they are only read.
+        unsafe { core::slice::from_raw_parts(self.start, self.len) }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY:
+        // - `start` is valid for `len` bytes while the producer is borrowed: `Store`.
+        // - Nobody else reads or writes them until this claim ends: they lie behind the committed
+        //   end, where only the one producer writes (byte_ring INV-3 and INV-4); in a mapped file
+        //   by the contract of the unsafe attach, on the heap because only our handles reach the
+        //   memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        unsafe { core::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    #[inline]
+    fn stage(&mut self, len: usize, tag: u32) {
+        assert!(len <= self.len, "a commit of more bytes than were claimed");
+        self.lease = None;
+        if let Some(span) = self.span.take() {
+            self.producer.stage(span, tag, len);
+        }
+    }
+}
+
+impl<A: ZeroCopy> Drop for Writing<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lease = None;
+        if self.span.take().is_some() {
+            self.producer.unclaim();
+        }
+    }
+}
+
+/// A span that belongs to the producer until it is committed. Dropping it aborts: nothing of it is
+/// seen, and the next claim begins at the same place.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped is aborted"]
+pub struct Claim<'p, A: ZeroCopy = Mapped> {
+    inner: Writing<'p, A>,
+}
+
+impl<A: ZeroCopy> Claim<'_, A> {
+    /// Makes the record visible with the user's own `tag`.
+    #[inline]
+    pub fn commit(self, tag: u32) {
+        let len = self.inner.len;
+        self.commit_first(len, tag);
+    }
+
+    /// Makes a record of the first `len` bytes visible; the rest goes back.
+    ///
+    /// # Panics
+    /// If fewer were claimed.
+    #[inline]
+    pub fn commit_first(mut self, len: usize, tag: u32) {
+        self.inner.stage(len, tag);
+        self.inner.producer.publish();
+    }
+
+    /// Gives the claim up, as dropping it does.
+    pub fn abort(self) {}
+}
+
+impl<A: ZeroCopy> Deref for Claim<'_, A> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.inner.bytes()
+    }
+}
+
+impl<A: ZeroCopy> DerefMut for Claim<'_, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.inner.bytes_mut()
+    }
+}
+
+/// Records that become visible with one publication. Dropping the batch aborts all of it.
+#[derive(Debug)]
+#[must_use = "a batch that is dropped is aborted"]
+pub struct Batch<'p, A: ZeroCopy = Mapped> {
+    producer: &'p mut Producer<A>,
+}
+
+impl<A: ZeroCopy> Batch<'_, A> {
+    /// Claims a span for the batch's next record.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`]; what is staged stays so. A batch that fills the ring waits in vain:
+    /// commit it.
+    pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, A>, TryClaimError> {
+        let span = self.producer.try_span(len)?;
+        Ok(BatchClaim { inner: Writing::new(self.producer, span) })
+    }
+
+    /// Copies `payload` into the batch's next record.
+    ///
+    /// # Errors
+    /// See [`TryClaimError`]; what is staged stays so.
+    pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
+        let mut claim = self.try_claim(payload.len())?;
+        claim.copy_from_slice(payload);
+        claim.stage(tag);
+        Ok(())
+    }
+
+    /// How many records are staged.
+    pub fn len(&self) -> u64 {
+        self.producer.writer.staged_records()
+    }
+
+    /// Whether nothing is staged.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes all records visible at once and wakes the consumer.
+    pub fn commit(self) {
+        if !self.is_empty() {
+            self.producer.publish();
+        }
+    }
+}
+
+impl<A: ZeroCopy> Drop for Batch<'_, A> {
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.producer.writer.abandon(self.producer.participant.store());
+            self.producer.unclaim();
+        }
+    }
+}
+
+/// The span of a batch's next record. Dropping it aborts this record alone.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped is aborted"]
+pub struct BatchClaim<'b, A: ZeroCopy = Mapped> {
+    inner: Writing<'b, A>,
+}
+
+impl<A: ZeroCopy> BatchClaim<'_, A> {
+    /// Adds the record to the batch.
+    pub fn stage(self, tag: u32) {
+        let len = self.inner.len;
+        self.stage_first(len, tag);
+    }
+
+    /// Adds a record of the first `len` bytes to the batch.
+    ///
+    /// # Panics
+    /// If fewer were claimed.
+    pub fn stage_first(mut self, len: usize, tag: u32) {
+        self.inner.stage(len, tag);
+    }
+}
+
+impl<A: ZeroCopy> Deref for BatchClaim<'_, A> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.inner.bytes()
+    }
+}
+
+impl<A: ZeroCopy> DerefMut for BatchClaim<'_, A> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.inner.bytes_mut()
+    }
+}

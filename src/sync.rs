@@ -1,0 +1,261 @@
+//! The only file that names raw atomics: std's in a normal build, loom's under `--cfg loom`.
+//!
+//! The rest of the crate uses the newtypes below, so that the same source runs between processes
+//! and under loom. Outside loom each newtype is `repr(transparent)` and costs nothing, so a pointer
+//! into a mapped file may be viewed as one.
+//!
+//! # Barriers
+//! - [`light_barrier`] and the heavy barrier (`wait::heavy_barrier`, a system call) form one
+//!   asymmetric pair: the side that runs per record pays nothing, the side that is about to sleep
+//!   pays for both. Under loom both are `fence(SeqCst)`.
+//! - [`fence_after_rmw`] orders a read-modify-write before a later load. On x86-64 the `lock`
+//!   prefix of the former has done so already (Intel SDM vol. 3A, 9.2.3.9: locked instructions are
+//!   never reordered with loads and stores), so only the compiler needs to be told.
+//!
+//! # Leases
+//! Payload bytes are plain memory. Under loom a [`Leases`] table stands beside them with one
+//! tracked cell a word, and every claim holds a lease on its cells: an access that the protocol
+//! failed to order is then reported by loom just as if it were the bytes themselves. Outside loom
+//! a lease is a value of size zero.
+#![cfg_attr(
+    not(loom),
+    expect(
+        clippy::disallowed_types,
+        clippy::disallowed_methods,
+        reason = "this file wraps the raw atomics for all others"
+    )
+)]
+
+pub use core::sync::atomic::Ordering;
+
+#[cfg(not(loom))]
+use core::sync::atomic as raw;
+#[cfg(loom)]
+use loom::sync::atomic as raw;
+
+macro_rules! atomic {
+    ($(#[$doc:meta])* $name:ident, $int:ty) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        #[cfg_attr(not(loom), repr(transparent))]
+        pub struct $name(raw::$name);
+
+        impl $name {
+            #[cfg(not(loom))]
+            #[inline]
+            pub const fn new(value: $int) -> Self {
+                Self(raw::$name::new(value))
+            }
+
+            #[cfg(loom)]
+            pub fn new(value: $int) -> Self {
+                Self(raw::$name::new(value))
+            }
+
+            #[inline]
+            pub fn load(&self, order: Ordering) -> $int {
+                self.0.load(order)
+            }
+
+            #[inline]
+            pub fn store(&self, value: $int, order: Ordering) {
+                self.0.store(value, order);
+            }
+
+            #[inline]
+            pub fn compare_exchange(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                self.0.compare_exchange(current, new, success, failure)
+            }
+
+            #[inline]
+            pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
+                self.0.fetch_or(bits, order)
+            }
+
+            #[inline]
+            pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                self.0.fetch_add(value, order)
+            }
+        }
+    };
+}
+
+atomic!(
+    /// A 32-bit word of the file.
+    AtomicU32,
+    u32
+);
+atomic!(
+    /// A 64-bit word of the file.
+    AtomicU64,
+    u64
+);
+
+#[cfg(not(loom))]
+impl AtomicU32 {
+    /// The address that the futex system call takes.
+    pub fn as_futex(&self) -> &raw::AtomicU32 {
+        &self.0
+    }
+}
+
+/// The waker's half of the asymmetric barrier: orders its publication before its look at the event
+/// word. `real` asks for a fence of its own, for the case that the sleeper cannot issue the other
+/// half.
+#[inline]
+pub fn light_barrier(real: bool) {
+    if cfg!(loom) || real {
+        // sync(sleep-wake): release half.
+        full_fence();
+    } else {
+        compiler_fence();
+    }
+}
+
+/// Orders everything before it ahead of everything after it.
+#[inline]
+pub fn full_fence() {
+    raw::fence(Ordering::SeqCst);
+}
+
+/// Orders a preceding read-modify-write before the loads after it.
+#[inline]
+pub fn fence_after_rmw() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        compiler_fence();
+    } else {
+        full_fence();
+    }
+}
+
+#[inline]
+fn compiler_fence() {
+    #[cfg(not(loom))]
+    raw::compiler_fence(Ordering::SeqCst);
+}
+
+/// Tells the processor that this is a spin loop; under loom lets another thread run.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// Gives the rest of the time slice away.
+#[inline]
+pub fn yield_now() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+#[cfg(not(loom))]
+pub use std::sync::Arc;
+
+#[cfg(loom)]
+pub use loom::sync::Arc;
+
+pub use lease::{Leases, ReadLease, WriteLease};
+
+#[cfg(not(loom))]
+mod lease {
+    use core::ops::Range;
+
+    /// Tracks who may touch which payload words; nothing outside loom.
+    #[derive(Debug)]
+    pub struct Leases;
+
+    /// Exclusive access to a span of payload words.
+    #[derive(Debug)]
+    pub struct WriteLease;
+
+    /// Shared access to a span of payload words.
+    #[derive(Debug)]
+    pub struct ReadLease;
+
+    impl Leases {
+        pub fn new(_words: usize) -> Self {
+            Self
+        }
+
+        #[inline]
+        pub fn write(&self, _words: Range<usize>) -> WriteLease {
+            WriteLease
+        }
+
+        #[inline]
+        pub fn read(&self, _words: Range<usize>) -> ReadLease {
+            ReadLease
+        }
+    }
+}
+
+#[cfg(loom)]
+mod lease {
+    use core::ops::Range;
+    use loom::cell::{ConstPtr, MutPtr, UnsafeCell};
+
+    /// One tracked cell for each payload word.
+    #[derive(Debug)]
+    pub struct Leases(Vec<UnsafeCell<u64>>);
+
+    /// Exclusive access to a span of payload words, from the claim until the lease is dropped.
+    #[derive(Debug)]
+    pub struct WriteLease(#[expect(dead_code, reason = "held for its tracking")] Vec<MutPtr<u64>>);
+
+    /// Shared access to a span of payload words, until the lease is dropped.
+    #[derive(Debug)]
+    pub struct ReadLease(#[expect(dead_code, reason = "held for its tracking")] Vec<ConstPtr<u64>>);
+
+    impl Leases {
+        pub fn new(words: usize) -> Self {
+            Self((0..words).map(|_| UnsafeCell::new(0)).collect())
+        }
+
+        pub fn write(&self, words: Range<usize>) -> WriteLease {
+            WriteLease(self.0[words].iter().map(UnsafeCell::get_mut).collect())
+        }
+
+        pub fn read(&self, words: Range<usize>) -> ReadLease {
+            ReadLease(self.0[words].iter().map(UnsafeCell::get).collect())
+        }
+    }
+}
+
+/// A futex for loom: the compare and the sleep are one step with respect to a wake, as in the
+/// kernel, and no wake is remembered.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct ParkingLot {
+    gate: loom::sync::Mutex<()>,
+    sleepers: loom::sync::Condvar,
+}
+
+#[cfg(loom)]
+impl ParkingLot {
+    pub fn new() -> Self {
+        Self { gate: loom::sync::Mutex::new(()), sleepers: loom::sync::Condvar::new() }
+    }
+
+    pub fn sleep_while(&self, word: &AtomicU32, value: u32) {
+        let gate = self.gate.lock().expect("no thread panics at the gate");
+        // relaxed: the kernel's compare orders nothing either; the waiter looks again afterwards.
+        if word.load(Ordering::Relaxed) == value {
+            drop(self.sleepers.wait(gate).expect("no thread panics at the gate"));
+        }
+    }
+
+    pub fn wake_all(&self) {
+        let _gate = self.gate.lock().expect("no thread panics at the gate");
+        self.sleepers.notify_all();
+    }
+}

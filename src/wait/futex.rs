@@ -1,0 +1,82 @@
+//! The three system calls of waiting: futex wait, futex wake, membarrier. Under loom, their models.
+
+use crate::layout::EventLine;
+use crate::sync::Ordering;
+
+/// Wakes everybody who sleeps on the event or is about to, without asking whether anybody does.
+pub(crate) fn wake_all(event: &EventLine) {
+    // relaxed: the kernel compares the value and orders nothing by it. Adding 2 keeps bit 0.
+    event.word.fetch_add(2, Ordering::Relaxed);
+    wake_sleepers(event);
+}
+
+#[cfg(not(loom))]
+pub(crate) use real::{heavy_barrier, register_barrier, sleep, wake_sleepers};
+
+#[cfg(loom)]
+pub(crate) use model::{heavy_barrier, sleep, wake_sleepers};
+
+#[cfg(not(loom))]
+mod real {
+    use super::EventLine;
+    use rustix::thread::futex;
+    use std::time::Duration;
+
+    /// MEMBARRIER_CMD_GLOBAL_EXPEDITED of linux/membarrier.h.
+    const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
+    /// MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED of the same.
+    const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
+
+    /// Sleeps while the event word is `armed`, for `timeout` at most. Returns false on a time-out.
+    pub(crate) fn sleep(event: &EventLine, armed: u32, timeout: Duration) -> bool {
+        let timeout = rustix::time::Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let slept =
+            futex::wait(event.word.as_futex(), futex::Flags::empty(), armed, Some(&timeout));
+        slept != Err(rustix::io::Errno::TIMEDOUT)
+    }
+
+    /// Wakes everybody who sleeps on the event, in every process.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn wake_sleepers(event: &EventLine) {
+        // It fails only for an address that is not mapped, which `event` excludes.
+        let _woken = futex::wake(event.word.as_futex(), futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    /// Makes every processor that runs a participant execute a full barrier. False if the kernel
+    /// does not offer it here.
+    pub(crate) fn heavy_barrier() -> bool {
+        membarrier(GLOBAL_EXPEDITED)
+    }
+
+    /// Lets this process take part in others' heavy barriers.
+    pub(crate) fn register_barrier() -> bool {
+        membarrier(REGISTER_GLOBAL_EXPEDITED)
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: takes three integers and no pointer; an unknown command is refused with EINVAL.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    use super::EventLine;
+
+    pub(crate) fn sleep(event: &EventLine, armed: u32) {
+        event.lot.sleep_while(&event.word, armed);
+    }
+
+    pub(crate) fn wake_sleepers(event: &EventLine) {
+        event.lot.wake_all();
+    }
+
+    pub(crate) fn heavy_barrier() -> bool {
+        crate::sync::full_fence();
+        true
+    }
+}

@@ -1,0 +1,237 @@
+//! How a participant waits: spinning, yielding, or asleep on a futex that all processes share.
+//!
+//! This file makes the system calls of the handshake that [`crate::protocol::event`] describes, and
+//! decides when to stop spinning. It knows nothing of rings: an attempt is a closure.
+//!
+//! # Invariants
+//! 1. Nobody sleeps longer than [`BOUND`]: a waker that died between its publication and its system
+//!    call delays the others by that much and no more.
+//! 2. A time-out makes somebody look again. It never takes anything from anybody.
+//!
+//! # Pairing
+//! - `sleep-wake`: [`heavy_barrier`] after [`arm`](crate::protocol::event::arm) -> the waker's
+//!   `light_barrier`. membarrier(2), GLOBAL_EXPEDITED, makes every processor that runs a registered
+//!   process execute a full barrier, so that the waker needs none of its own.
+//!
+//! # After a crash
+//! Nothing of this lives in the file but the event word; see its module.
+
+mod futex;
+mod patience;
+
+#[cfg(not(loom))]
+//POLL mod pollable;
+#[cfg(all(feature = "tokio", not(loom)))]
+mod reactor;
+
+pub(crate) use patience::Patience;
+#[cfg(not(loom))]
+pub(crate) use pollable::Helper;
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) use reactor::Reactor;
+
+#[cfg(not(loom))]
+pub(crate) use futex::register_barrier;
+pub(crate) use futex::{heavy_barrier, sleep, wake_all};
+
+use crate::error::WaitEnd;
+use crate::layout::EventLine;
+use crate::protocol::{Attachment, Store, event};
+use crate::sync::{spin_hint, yield_now};
+
+#[cfg(not(loom))]
+use std::time::{Duration, Instant};
+
+/// Longest sleep.
+#[cfg(not(loom))]
+pub(crate) const BOUND: Duration = Duration::from_millis(100);
+
+/// Looks before the first yield: a peer at work on the other processor needs far less.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 128 };
+/// Yields before the first sleep.
+const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
+/// A spinner that has a deadline reads the clock once in this many looks.
+#[cfg(not(loom))]
+const LOOKS_PER_CLOCK: u32 = 32;
+
+/// How to wait, and until when.
+///
+/// # Examples
+/// ```
+/// use annulus::Wait;
+/// use std::time::Duration;
+///
+/// let patient = Wait::block();
+/// let careful = Wait::block().for_at_most(Duration::from_millis(250));
+/// let latency_first = Wait::spin();
+/// # let _ = (patient, careful, latency_first);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    how: How,
+    #[cfg(not(loom))]
+    deadline: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Spin,
+    Yield,
+    Block,
+}
+
+impl Wait {
+    /// Looks all the time. The lowest latency, for a processor of its own.
+    pub fn spin() -> Self {
+        Self::of(How::Spin)
+    }
+
+    /// Looks, then gives the rest of its time slice away between looks. No system call on the
+    /// waker's side, and polite to others on the same processor.
+    pub fn yielding() -> Self {
+        Self::of(How::Yield)
+    }
+
+    /// Looks for a few microseconds, yields, then sleeps until woken.
+    pub fn block() -> Self {
+        Self::of(How::Block)
+    }
+
+    fn of(how: How) -> Self {
+        Self {
+            how,
+            #[cfg(not(loom))]
+            deadline: None,
+        }
+    }
+
+    /// Gives up at `deadline`.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Gives up after `timeout`, counted from now.
+    #[cfg(not(loom))]
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this file may read the clock")]
+    pub fn for_at_most(self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.until(deadline),
+            None => self,
+        }
+    }
+}
+
+/// One wait in progress; [`pause`](Self::pause) is called after each attempt that failed.
+pub(crate) struct Waiter<'w> {
+    wait: Wait,
+    event: &'w EventLine,
+    looks: u32,
+    /// The event word to sleep on, once armed.
+    armed: Option<u32>,
+}
+
+impl<'w> Waiter<'w> {
+    pub(crate) fn new(wait: Wait, event: &'w EventLine) -> Self {
+        Self { wait, event, looks: 0, armed: None }
+    }
+
+    /// Lets time pass until another attempt makes sense. Returns whether it slept.
+    pub(crate) fn pause<A: Attachment>(&mut self, attachment: &A) -> Result<bool, WaitEnd> {
+        self.looks = self.looks.saturating_add(1);
+        match self.wait.how {
+            How::Spin => spin_hint(),
+            _ if self.looks <= SPINS => spin_hint(),
+            How::Yield => yield_now(),
+            How::Block if self.looks <= SPINS + YIELDS => yield_now(),
+            How::Block => return self.arm_or_sleep(attachment),
+        }
+        self.check_deadline(attachment)?;
+        Ok(false)
+    }
+
+    /// Spinners never sleep, so every so often they read the clock, and look after their name.
+    #[cfg(not(loom))]
+    fn check_deadline<A: Attachment>(&self, attachment: &A) -> Result<(), WaitEnd> {
+        if !self.looks.is_multiple_of(LOOKS_PER_CLOCK) {
+            return Ok(());
+        }
+        if self.looks.is_multiple_of(1 << 20) && attachment.is_replaced() {
+            return Err(WaitEnd::Replaced);
+        }
+        match self.remaining() {
+            Some(Duration::ZERO) => Err(WaitEnd::TimedOut),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(loom)]
+    fn check_deadline<A: Attachment>(&self, _attachment: &A) -> Result<(), WaitEnd> {
+        Ok(())
+    }
+
+    fn arm_or_sleep<A: Attachment>(&mut self, attachment: &A) -> Result<bool, WaitEnd> {
+        let Some(armed) = self.armed.take() else {
+            self.armed = Some(arm(attachment.store(), self.event));
+            return Ok(false);
+        };
+        self.sleep_bounded(attachment, armed)?;
+        Ok(true)
+    }
+
+    #[cfg(not(loom))]
+    fn sleep_bounded<A: Attachment>(&self, attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+        let timeout = self.remaining().map_or(BOUND, |remaining| remaining.min(BOUND));
+        if timeout.is_zero() {
+            return Err(WaitEnd::TimedOut);
+        }
+        let woken = sleep(self.event, armed, timeout);
+        if !woken && attachment.is_replaced() {
+            return Err(WaitEnd::Replaced);
+        }
+        Ok(())
+    }
+
+    #[cfg(loom)]
+    fn sleep_bounded<A: Attachment>(&self, _attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+        sleep(self.event, armed);
+        Ok(())
+    }
+
+    #[cfg(not(loom))]
+    #[expect(clippy::disallowed_methods, reason = "this file may read the clock")]
+    fn remaining(&self) -> Option<Duration> {
+        self.wait.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Announces a sleeper and makes sure that every waker sees it. The caller looks again before it
+/// sleeps on the value returned.
+pub(crate) fn arm<S: Store + ?Sized>(store: &S, event: &EventLine) -> u32 {
+    let armed = event::arm(&event.word);
+    // sync(sleep-wake): acquire half.
+    if !heavy_barrier() {
+        // relaxed: whoever has not seen it yet delays this sleeper by one bound (INV-1).
+        store.control().state.real_fences.store(1, crate::sync::Ordering::Relaxed);
+        crate::sync::full_fence();
+    }
+    armed
+}
+
+/// Wakes those who sleep on `event`, if anybody does; called after each publication.
+#[inline]
+pub(crate) fn wake<S: Store + ?Sized>(store: &S, event: &EventLine) {
+    if event::take_sleepers(&event.word, real_fences(store)) {
+        futex::wake_sleepers(event);
+    }
+}
+
+/// Whether somebody has joined who cannot issue the heavy barrier.
+#[inline]
+pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
+    // relaxed: a switch that is thrown once; see `arm`.
+    store.control().state.real_fences.load(crate::sync::Ordering::Relaxed) != 0
+}
