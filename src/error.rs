@@ -50,6 +50,12 @@ pub enum ClaimError {
     /// The ring's file was removed, and another one has its name now: attach again.
     #[error("the ring was removed and created anew under its name")]
     Replaced,
+    /// Waiting as a future needs a descriptor and a thread, which the system refused.
+    #[error("waiting needs a descriptor and a thread: system error {errno}")]
+    System {
+        /// The system's error number.
+        errno: i32,
+    },
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
@@ -87,6 +93,12 @@ pub enum ReadError {
     /// The ring's file was removed, and another one has its name now: attach again.
     #[error("the ring was removed and created anew under its name")]
     Replaced,
+    /// Waiting as a future needs a descriptor and a thread, which the system refused.
+    #[error("waiting needs a descriptor and a thread: system error {errno}")]
+    System {
+        /// The system's error number.
+        errno: i32,
+    },
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
@@ -102,6 +114,12 @@ pub enum WaitEnd {
     TimedOut,
     /// The name belongs to another file now.
     Replaced,
+    /// The system refused what waiting as a future needs.
+    #[cfg_attr(
+        any(loom, not(feature = "tokio")),
+        expect(dead_code, reason = "only futures need it")
+    )]
+    System(i32),
 }
 
 /// An answer of a `try_` operation, as the waiting loop sees it.
@@ -118,6 +136,7 @@ impl From<WaitEnd> for ClaimError {
         match end {
             WaitEnd::TimedOut => Self::TimedOut,
             WaitEnd::Replaced => Self::Replaced,
+            WaitEnd::System(errno) => Self::System { errno },
         }
     }
 }
@@ -127,6 +146,7 @@ impl From<WaitEnd> for ReadError {
         match end {
             WaitEnd::TimedOut => Self::TimedOut,
             WaitEnd::Replaced => Self::Replaced,
+            WaitEnd::System(errno) => Self::System { errno },
         }
     }
 }

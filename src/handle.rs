@@ -7,6 +7,9 @@
 //!    recovers when that has stood for long enough. A time-out alone never recovers anybody.
 
 use core::cell::Cell;
+#[cfg(not(loom))]
+use core::cell::OnceCell;
+use std::sync::Arc;
 
 use crate::error::{TryError, WaitEnd};
 use crate::layout::{COUNTERS, EventLine, WAITS};
@@ -23,12 +26,27 @@ pub(crate) enum Side {
     Space,
 }
 
+impl Side {
+    /// The side's event.
+    pub(crate) fn event<S: Store + ?Sized>(self, store: &S) -> &EventLine {
+        let control = store.control();
+        match self {
+            Self::Items => &control.items,
+            Self::Space => &control.space,
+        }
+    }
+}
+
 /// One attached handle's attachment, counters and patience.
 #[derive(Debug)]
 pub struct Participant<A: Attachment> {
-    attachment: A,
+    attachment: Arc<A>,
     counters: [Cell<u64>; COUNTERS],
     patience: Cell<Patience>,
+    #[cfg(all(feature = "tokio", not(loom)))]
+    reactor: OnceCell<wait::Reactor>,
+    #[cfg(not(loom))]
+    helper: OnceCell<wait::Helper<A>>,
 }
 
 impl<A: Attachment> Participant<A> {
@@ -38,7 +56,15 @@ impl<A: Attachment> Participant<A> {
         let counters = core::array::from_fn(|counter| {
             Cell::new(row.counters[counter].load(Ordering::Relaxed))
         });
-        Self { attachment, counters, patience: Cell::default() }
+        Self {
+            attachment: Arc::new(attachment),
+            counters,
+            patience: Cell::default(),
+            #[cfg(all(feature = "tokio", not(loom)))]
+            reactor: OnceCell::new(),
+            #[cfg(not(loom))]
+            helper: OnceCell::new(),
+        }
     }
 
     #[inline]
@@ -78,11 +104,7 @@ impl<A: Attachment> Participant<A> {
     }
 
     fn event(&self, side: Side) -> &EventLine {
-        let control = self.store().control();
-        match side {
-            Side::Items => &control.items,
-            Side::Space => &control.space,
-        }
+        side.event(self.store())
     }
 
     /// Wakes those who sleep on a side, if anybody does; called after each publication.
@@ -124,7 +146,7 @@ impl<A: Attachment> Participant<A> {
         let mut waiter = Waiter::new(wait, self.event(side));
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
-            let slept = waiter.pause(&self.attachment).map_err(|end: WaitEnd| E::Final::from(end))?;
+            let slept = waiter.pause(&*self.attachment).map_err(|end: WaitEnd| E::Final::from(end))?;
             if slept {
                 self.count(WAITS, 1);
             }
@@ -138,4 +160,113 @@ impl<A: Attachment> Participant<A> {
             }
         }
     }
+}
+
+/// The two public methods with which each handle joins an epoll loop.
+macro_rules! pollable {
+    ($handle:ident, $side:expr, $what:literal) => {
+        #[cfg(not(loom))]
+        impl<A: Attachment> $handle<A> {
+            #[doc = concat!(
+                "A descriptor that becomes readable when ", $what, ", for epoll and its like."
+            )]
+            ///
+            /// The first call starts this attachment's one helper thread. Use it in this order:
+            /// [`arm`](Self::arm); try until refused; poll for `EPOLLIN`; begin again.
+            /// Never read from it.
+            ///
+            /// # Errors
+            /// If the process has no descriptor or no thread left.
+            pub fn descriptor(&self) -> std::io::Result<std::os::fd::BorrowedFd<'_>> {
+                Ok(std::os::fd::AsFd::as_fd(self.participant.helper($side)?))
+            }
+
+            /// Makes [`descriptor`](Self::descriptor) unreadable until the ring moves. Try once more
+            /// after this and before polling: what came earlier is not signalled.
+            ///
+            /// # Errors
+            /// As for [`descriptor`](Self::descriptor).
+            pub fn arm(&self) -> std::io::Result<()> {
+                self.participant.helper($side)?.arm();
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use pollable;
+
+/// Waiting elsewhere than in a call: a descriptor to poll, and futures.
+#[cfg(not(loom))]
+impl<A: Attachment> Participant<A> {
+    /// The helper, started at the first call.
+    pub(crate) fn helper(&self, side: Side) -> std::io::Result<&wait::Helper<A>> {
+        if let Some(helper) = self.helper.get() {
+            return Ok(helper);
+        }
+        let helper = wait::Helper::start(Arc::clone(&self.attachment), side)?;
+        Ok(self.helper.get_or_init(|| helper))
+    }
+}
+
+#[cfg(all(feature = "tokio", not(loom)))]
+impl<A: Attachment> Participant<A> {
+    fn reactor(&self, side: Side) -> std::io::Result<&wait::Reactor> {
+        if let Some(reactor) = self.reactor.get() {
+            return Ok(reactor);
+        }
+        let reactor = wait::Reactor::register(self.helper(side)?)?;
+        Ok(self.reactor.get_or_init(|| reactor))
+    }
+}
+
+/// Repeats `attempt` on `handle` until it succeeds or fails for good, as a future. `participant`
+/// finds the participant in the handle; it is `&mut` so that the future may move between threads
+/// although no handle is `Sync`.
+///
+/// Cancel-safe: an attempt that succeeds ends the future at once, so nothing is held across its
+/// only await point.
+#[cfg(all(feature = "tokio", not(loom)))]
+pub(crate) async fn wait_async<H, A: Attachment, T, E: TryError>(
+    handle: &mut H,
+    side: Side,
+    participant: impl Fn(&H) -> &Participant<A>,
+    mut attempt: impl FnMut(&mut H) -> Result<T, E>,
+) -> Result<T, E::Final> {
+    loop {
+        // Ends by the peer's progress or the recovery of a dead peer.
+        if let Some(outcome) = settled(attempt(handle)) {
+            return outcome;
+        }
+        if let Err(error) = participant(handle).helper(side).map(wait::Helper::arm) {
+            return Err(system(&error).into());
+        }
+        if let Some(outcome) = settled(attempt(handle)) {
+            return outcome;
+        }
+        let reactor = participant(handle).reactor(side);
+        let signalled = match reactor {
+            Ok(reactor) => reactor.signalled().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = signalled {
+            return Err(system(&error).into());
+        }
+        if participant(handle).attachment().is_replaced() {
+            return Err(WaitEnd::Replaced.into());
+        }
+    }
+}
+
+/// What an attempt decides: `None` if waiting may help.
+#[cfg(all(feature = "tokio", not(loom)))]
+fn settled<T, E: TryError>(attempt: Result<T, E>) -> Option<Result<T, E::Final>> {
+    match attempt {
+        Ok(value) => Some(Ok(value)),
+        Err(error) => error.into_final().map(Err),
+    }
+}
+
+#[cfg(all(feature = "tokio", not(loom)))]
+fn system(error: &std::io::Error) -> WaitEnd {
+    WaitEnd::System(error.raw_os_error().unwrap_or(0))
 }

@@ -23,8 +23,8 @@
 //! }
 //!
 //! let (producer, consumer) = mpmc::Options::new(64, 16).element::<Quote>().heap()?;
-//! let producer = typed::Producer::<Quote, _>::new(producer)?;
-//! let consumer = typed::Consumer::<Quote, _>::new(consumer)?;
+//! let producer = producer.typed::<Quote>()?;
+//! let consumer = consumer.typed::<Quote>()?;
 //!
 //! let quote = Quote { instrument: 7, price_ticks: -3 };
 //! producer.push(0, &quote, Wait::block())?;
@@ -152,6 +152,50 @@ pub struct Record<T, R> {
     element: PhantomData<T>,
 }
 
+impl<A: ZeroCopy> mpmc::Producer<A> {
+    /// Makes it a handle of a typed ring.
+    ///
+    /// # Errors
+    /// If the ring holds another element type, or none; the handle is dropped.
+    pub fn typed<T: Element>(self) -> Result<Producer<T, Self>, ElementMismatch> {
+        compare::<T>(self.participant().attachment())?;
+        Ok(Producer { inner: self, element: PhantomData })
+    }
+}
+
+impl<A: ZeroCopy> mpmc::Consumer<A> {
+    /// Makes it a handle of a typed ring.
+    ///
+    /// # Errors
+    /// If the ring holds another element type, or none; the handle is dropped.
+    pub fn typed<T: Element>(self) -> Result<Consumer<T, Self>, ElementMismatch> {
+        compare::<T>(self.participant().attachment())?;
+        Ok(Consumer { inner: self, element: PhantomData })
+    }
+}
+
+impl<A: ZeroCopy> spsc::Producer<A> {
+    /// Makes it a handle of a typed ring.
+    ///
+    /// # Errors
+    /// If the ring holds another element type, or none; the handle is dropped.
+    pub fn typed<T: Element>(self) -> Result<Producer<T, Self>, ElementMismatch> {
+        compare::<T>(self.participant().attachment())?;
+        Ok(Producer { inner: self, element: PhantomData })
+    }
+}
+
+impl<A: ZeroCopy> spsc::Consumer<A> {
+    /// Makes it a handle of a typed ring.
+    ///
+    /// # Errors
+    /// If the ring holds another element type, or none; the handle is dropped.
+    pub fn typed<T: Element>(self) -> Result<Consumer<T, Self>, ElementMismatch> {
+        compare::<T>(self.participant().attachment())?;
+        Ok(Consumer { inner: self, element: PhantomData })
+    }
+}
+
 impl<T, P> Producer<T, P> {
     /// The untyped handle.
     pub fn into_inner(self) -> P {
@@ -167,15 +211,6 @@ impl<T, C> Consumer<T, C> {
 }
 
 impl<T: Element, A: ZeroCopy> Producer<T, mpmc::Producer<A>> {
-    /// Wraps a producer of an MPMC ring.
-    ///
-    /// # Errors
-    /// If the ring holds another element type.
-    pub fn new(inner: mpmc::Producer<A>) -> Result<Self, ElementMismatch> {
-        compare::<T>(inner.participant().attachment())?;
-        Ok(Self { inner, element: PhantomData })
-    }
-
     /// Claims a slot; its content is some older element.
     ///
     /// # Errors
@@ -210,15 +245,6 @@ impl<T: Element, A: ZeroCopy> Producer<T, mpmc::Producer<A>> {
 }
 
 impl<T: Element, A: ZeroCopy> Producer<T, spsc::Producer<A>> {
-    /// Wraps the producer of an SPSC ring.
-    ///
-    /// # Errors
-    /// If the ring holds another element type.
-    pub fn new(inner: spsc::Producer<A>) -> Result<Self, ElementMismatch> {
-        compare::<T>(inner.participant().attachment())?;
-        Ok(Self { inner, element: PhantomData })
-    }
-
     /// Claims space for an element; its content is what older records left there.
     ///
     /// # Errors
@@ -253,15 +279,6 @@ impl<T: Element, A: ZeroCopy> Producer<T, spsc::Producer<A>> {
 }
 
 impl<T: Element, A: ZeroCopy> Consumer<T, mpmc::Consumer<A>> {
-    /// Wraps a consumer of an MPMC ring.
-    ///
-    /// # Errors
-    /// If the ring holds another element type.
-    pub fn new(inner: mpmc::Consumer<A>) -> Result<Self, ElementMismatch> {
-        compare::<T>(inner.participant().attachment())?;
-        Ok(Self { inner, element: PhantomData })
-    }
-
     /// Claims the next element.
     ///
     /// # Errors
@@ -284,15 +301,6 @@ impl<T: Element, A: ZeroCopy> Consumer<T, mpmc::Consumer<A>> {
 }
 
 impl<T: Element, A: ZeroCopy> Consumer<T, spsc::Consumer<A>> {
-    /// Wraps the consumer of an SPSC ring.
-    ///
-    /// # Errors
-    /// If the ring holds another element type.
-    pub fn new(inner: spsc::Consumer<A>) -> Result<Self, ElementMismatch> {
-        compare::<T>(inner.participant().attachment())?;
-        Ok(Self { inner, element: PhantomData })
-    }
-
     /// Reads the next element.
     ///
     /// # Errors

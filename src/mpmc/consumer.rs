@@ -225,6 +225,31 @@ impl<A: ZeroCopy> Consumer<A> {
     }
 }
 
+crate::handle::pollable!(Consumer, Side::Items, "there may be a record");
+
+#[cfg(all(feature = "tokio", not(loom)))]
+impl<A: ZeroCopy> Consumer<A> {
+    /// Waits for the next record, as a future.
+    ///
+    /// Cancel-safe: a future that is dropped has claimed nothing.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn read_async(&mut self) -> Result<Record<'_, A>, ReadError> {
+        let held = crate::handle::wait_async(
+            &mut *self,
+            Side::Items,
+            |this| &this.participant,
+            |this| this.try_hold(),
+        )
+        .await?;
+        Ok(Record::new(self, held))
+    }
+}
+
 impl<A: Attachment> Drop for Consumer<A> {
     fn drop(&mut self) {
         if self.held.get() > 0 && self.participant.attachment().is_here() {

@@ -178,8 +178,8 @@ mod mapped {
     use super::{Consumer, Options, Producer};
     use crate::geometry::Kind;
     use crate::segment::{
-        AttachError, AttachOptions, CreateError, CreateOptions, Location, Mapped, Role, Untrusted,
-        attach, create, create_memfd,
+        AttachError, AttachOptions, CreateError, CreateOptions, Location, Role, Untrusted, attach,
+        attach_untrusted, create, create_memfd,
     };
     use std::os::fd::OwnedFd;
 
@@ -263,8 +263,7 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            attach(&location.into(), Role::Producer, Kind::MpmcSlots, options)
-                .map(|mapped| Self::of(Untrusted::from(mapped)))
+            attach_untrusted(&location.into(), Role::Producer, Kind::MpmcSlots, options).map(Self::of)
         }
     }
 
@@ -314,8 +313,7 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            attach(&location.into(), Role::Consumer, Kind::MpmcSlots, options)
-                .map(|mapped| Self::of(Untrusted::from(mapped)))
+            attach_untrusted(&location.into(), Role::Consumer, Kind::MpmcSlots, options).map(Self::of)
         }
     }
 }

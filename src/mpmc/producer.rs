@@ -223,6 +223,31 @@ impl<A: ZeroCopy> Producer<A> {
     }
 }
 
+crate::handle::pollable!(Producer, Side::Space, "there may be space");
+
+#[cfg(all(feature = "tokio", not(loom)))]
+impl<A: ZeroCopy> Producer<A> {
+    /// Waits for a slot for a record of `len` bytes, as a future.
+    ///
+    /// Cancel-safe: a future that is dropped has claimed nothing.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_, A>, ClaimError> {
+        let held = crate::handle::wait_async(
+            &mut *self,
+            Side::Space,
+            |this| &this.participant,
+            |this| this.try_hold(len),
+        )
+        .await?;
+        Ok(Claim::new(self, held, len))
+    }
+}
+
 impl<A: Attachment> Drop for Producer<A> {
     fn drop(&mut self) {
         if self.held.get() > 0 && self.participant.attachment().is_here() {

@@ -528,8 +528,12 @@ impl Reader {
         }
     }
 
-    /// Whether a closed ring is drained; called after a heavy barrier and an empty read. `idle`
-    /// tells that no producer lives.
+    /// Whether a closed ring is drained. `idle` tells that no producer lives.
+    ///
+    /// The caller has seen the ring closed, issued a heavy barrier, and looked for a living
+    /// producer, in this order and before this call: any producer that has not shown its claim mark
+    /// by now will see the ring closed. The mark is looked at before the header, for the reverse
+    /// would miss a record committed in between.
     pub fn drained<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S, idle: bool) -> bool {
         // sync(close): release half.
         // sync(death-order): acquire half.

@@ -119,7 +119,7 @@ pub fn owners<S: Store + ?Sized>(store: &S) -> impl Iterator<Item = Owner> + use
 ///
 /// A participant of a mapped file has a lock and may find others dead; one of a heap ring shares
 /// their fate.
-pub trait Attachment {
+pub trait Attachment: Send + Sync + 'static {
     /// Where the ring lies.
     type Store: Store;
 

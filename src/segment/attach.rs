@@ -19,14 +19,13 @@
 //! # After a crash
 //! See [`super`]: each line above leaves something that a later attacher handles.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::geometry::{HeaderError, Kind};
-use crate::layout::{ROW_ATTACHED, ROW_FREE};
-use crate::protocol::{Owner, Store, ledger, owners, recovery};
+use crate::layout::ROW_ATTACHED;
+use crate::protocol::{Attachment, Owner, Store, ledger, owners, recovery};
 use crate::sync::Ordering;
 
 use super::Role;
@@ -37,7 +36,7 @@ use super::location::{Access, Location};
 use super::map::Map;
 use super::mapped::{Mapped, Untrusted};
 use super::open::Opened;
-use super::recover::{adopt, mend_row};
+use super::recover::{adopt, mend_row, report};
 
 /// How a participant joins.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +58,7 @@ pub struct AttachOptions {
 /// Names that lead to another file at each look end the attempt after this many.
 const LOOKS: u32 = 16;
 /// How long, in naps, an attacher waits for somebody who is about to let go of a row.
-const NAPS: u32 = 500;
+const NAPS: u32 = 250;
 const NAP: Duration = Duration::from_millis(1);
 
 /// Joins a ring whose other participants are trusted.
@@ -73,14 +72,7 @@ pub fn attach(
     kind: Kind,
     options: &AttachOptions,
 ) -> Result<Mapped, AttachError> {
-    for _ in 0..LOOKS {
-        let opened = Opened::new(location, Access::ReadWrite, options.force_file_system)?;
-        check_kind(&opened, kind)?;
-        if let Some(mapped) = join(opened, role, options)? {
-            return Ok(mapped);
-        }
-    }
-    Err(AttachError::Replaced)
+    attach_checked(location, role, options, |opened| check_kind(opened, kind))
 }
 
 /// Joins a ring whose other participants may do anything to its memory: only a sealed memfd will do,
@@ -94,11 +86,27 @@ pub fn attach_untrusted(
     kind: Kind,
     options: &AttachOptions,
 ) -> Result<Untrusted, AttachError> {
-    let mapped = attach(location, role, kind, options)?;
-    if !mapped.is_sealed() {
-        return Err(OpenError::NotSealed.into());
-    }
+    let mapped = attach_checked(location, role, options, |opened| {
+        check_kind(opened, kind)?;
+        if opened.is_sealed { Ok(()) } else { Err(OpenError::NotSealed.into()) }
+    })?;
     Ok(Untrusted::new(mapped))
+}
+
+fn attach_checked(
+    location: &Location,
+    role: Role,
+    options: &AttachOptions,
+    check: impl Fn(&Opened) -> Result<(), AttachError>,
+) -> Result<Mapped, AttachError> {
+    for _ in 0..LOOKS {
+        let opened = Opened::new(location, Access::ReadWrite, options.force_file_system)?;
+        check(&opened)?;
+        if let Some(mapped) = join(opened, role, options)? {
+            return Ok(mapped);
+        }
+    }
+    Err(AttachError::Replaced)
 }
 
 fn check_kind(opened: &Opened, expected: Kind) -> Result<(), AttachError> {
@@ -133,9 +141,7 @@ pub(super) fn join(
     if opened.is_renamed()? {
         return Ok(None);
     }
-    if recovery::in_use(&map, me) {
-        mend_row(&map, &shape, me);
-    }
+    let previous = recovery::in_use(&map, me).then(|| mend_row(&map, &shape, me));
     if !crate::wait::register_barrier() {
         // relaxed: a switch that is thrown once; who has not seen it yet delays a sleeper once.
         map.control().state.real_fences.store(1, Ordering::Relaxed);
@@ -145,8 +151,9 @@ pub(super) fn join(
     liveness::move_in(row, role, &Identity::of_this_process(), liveness::now_unix_ns());
     // Elsewhere a lock may go with the descriptor although the mapping is there (overlayfs).
     let pin = (!opened.system.is_supported()).then_some(pin);
-    let mapped = Mapped::new(map, pin, opened, me);
-    crate::protocol::Attachment::mend(&mapped);
+    let mapped = Mapped::new(map, pin, opened, me, options);
+    report(&previous.unwrap_or_default());
+    mapped.mend();
     Ok(Some(mapped))
 }
 
@@ -241,5 +248,5 @@ fn try_row(
     let is_mended = !is_free(&opened.file, Bytes::mending(owner)).map_err(probe)?;
     // sync(row-state): acquire half.
     let state = map.row(owner).state.load(Ordering::Acquire);
-    Ok(Err(if is_mended || state == ROW_FREE { Taken::InMotion } else { Taken::Alive }))
+    Ok(Err(if is_mended || state != ROW_ATTACHED { Taken::InMotion } else { Taken::Alive }))
 }

@@ -16,6 +16,9 @@ use super::location::FileSystemError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
+    /// No ring can have the numbers that were asked for.
+    #[error(transparent)]
+    Geometry(#[from] crate::geometry::GeometryError),
     /// Something has that name already; it was not touched.
     #[error("something of that name exists already")]
     AlreadyExists {
@@ -197,14 +200,14 @@ pub enum RemoveError {
     #[error("a descriptor has no name to remove")]
     NoPath,
     /// Somebody is attached.
-    #[error("process {pid} (`{command}`) is attached, and {others} others")]
+    #[error("{attached} attached, among them process {pid} (`{command}`)")]
     InUse {
-        /// The first one's process, as it calls itself.
+        /// How many participants live.
+        attached: usize,
+        /// The process of one of them, as it calls itself.
         pid: u32,
         /// The name of its program.
         command: String,
-        /// How many others there are.
-        others: usize,
     },
 }
 
@@ -222,7 +225,7 @@ impl CreateError {
             Self::FileSystem(_) => FILE_SYSTEM_HINT,
             Self::FileSizeLimit { .. } => "raise the limit (ulimit -f), or make the ring smaller",
             Self::NoSpace { .. } => "make room, mount a larger tmpfs, or make the ring smaller",
-            Self::Io { .. } => return None,
+            Self::Geometry(_) | Self::Io { .. } => return None,
         })
     }
 }

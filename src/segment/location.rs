@@ -11,14 +11,14 @@ use std::sync::Arc;
 ///
 /// # Examples
 /// ```
-/// use annulus::Location;
+/// use annulus::segment::{Location, ShmNameError};
 ///
 /// let file = Location::from("/run/orders.ring");
 /// let shared = Location::shm("/orders")?;
 /// assert_eq!(shared.to_string(), "/dev/shm/orders");
 /// assert!(Location::shm("orders").is_err(), "the name needs its slash");
 /// # let _ = file;
-/// # Ok::<(), annulus::ShmNameError>(())
+/// # Ok::<(), ShmNameError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Location(Place);
@@ -220,16 +220,9 @@ const KNOWN: [(u64, &str); 16] = [
 impl FileSystem {
     pub(super) fn of(file: impl AsFd) -> io::Result<Self> {
         let found = rustix::fs::fstatfs(file)?;
-        // The magic is 32 bits wide, in a field whose type depends on the platform.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::allow_attributes,
-            reason = "masked to 32 bits"
-        )]
-        let magic = found.f_type as u32;
+        let magic = u64::try_from(found.f_type).unwrap_or(0);
         let block_bytes = u64::try_from(found.f_bsize).unwrap_or(1).max(1);
-        Ok(Self { magic: magic.into(), block_bytes, free_blocks: found.f_bavail })
+        Ok(Self { magic, block_bytes, free_blocks: found.f_bavail })
     }
 
     /// Refuses all but those whose locks and blocks are known to behave.

@@ -29,7 +29,7 @@ use super::liveness::{Bytes, is_free};
 use super::location::share;
 use super::map::Map;
 use super::open::Opened;
-use super::recover::mend_others;
+use super::recover::{mend_others, report};
 
 /// A participant of a ring in a mapped file. Dropping it detaches.
 #[derive(Debug)]
@@ -41,15 +41,28 @@ pub struct Mapped {
     opened: Opened,
     shape: Shape,
     me: Owner,
+    options: AttachOptions,
     takeover: Mutex<()>,
 }
 
 impl Mapped {
     /// A participant whose row is in use and whose lock is held.
-    pub(super) fn new(map: Map, pin: Option<Private>, opened: Opened, me: Owner) -> Self {
-        let shape = opened.geometry.shape();
-        let takeover = Mutex::new(());
-        Self { map: ManuallyDrop::new(map), pin, opened, shape, me, takeover }
+    pub(super) fn new(
+        map: Map,
+        pin: Option<Private>,
+        opened: Opened,
+        me: Owner,
+        options: &AttachOptions,
+    ) -> Self {
+        Self {
+            map: ManuallyDrop::new(map),
+            pin,
+            shape: opened.geometry.shape(),
+            opened,
+            me,
+            options: options.clone(),
+            takeover: Mutex::new(()),
+        }
     }
 
     /// Attaches one more participant to the same file.
@@ -60,11 +73,9 @@ impl Mapped {
         if !self.is_here() {
             return Err(AttachError::Forked);
         }
-        let force_file_system = true;
-        let options = AttachOptions { force_file_system, ..AttachOptions::default() };
         // Of the same file even if its name has gone.
         let opened = Opened { path: None, ..self.opened.again()? };
-        let mut another = join(opened, role, &options)?.ok_or(AttachError::Replaced)?;
+        let mut another = join(opened, role, &self.options)?.ok_or(AttachError::Replaced)?;
         another.opened.path.clone_from(&self.opened.path);
         Ok(another)
     }
@@ -90,11 +101,6 @@ impl Mapped {
     /// Which life of the ring's content this is.
     pub fn generation(&self) -> u64 {
         self.opened.header.generation
-    }
-
-    /// Whether nobody can make the file shorter.
-    pub(super) fn is_sealed(&self) -> bool {
-        self.opened.is_sealed
     }
 }
 
@@ -125,8 +131,11 @@ impl Attachment for Mapped {
         if !self.is_here() {
             return Recovered::default();
         }
-        let _one = self.takeover.lock().unwrap_or_else(PoisonError::into_inner);
-        mend_others(&self.map, &self.opened.file, &self.shape, Some(self.me))
+        let one = self.takeover.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = mend_others(&self.map, &self.opened.file, &self.shape, Some(self.me));
+        drop(one);
+        report(&done);
+        done
     }
 
     fn is_alive(&self, owner: Owner) -> bool {

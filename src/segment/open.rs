@@ -47,7 +47,9 @@ impl Opened {
         if header.anonymous != 0 && !is_sealed && !force {
             return Err(OpenError::NotSealed);
         }
-        let path = location.as_path().filter(|_| header.anonymous == 0).map(Path::to_path_buf);
+        // Absolute, for the process may change its directory while the handle lives.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        let path = location.as_path().filter(|_| header.anonymous == 0).map(absolute);
         Ok(Self { file, header, geometry, system, path, is_sealed })
     }
 
@@ -89,6 +91,15 @@ impl Opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(OpenError::opening(error)),
         }
+    }
+
+    /// Whether the file has lost its name to another one.
+    pub(super) fn is_replaced(&self) -> bool {
+        let Some(path) = &self.path else { return false };
+        let (Ok(mine), Ok(named)) = (self.file.metadata(), std::fs::metadata(path)) else {
+            return false;
+        };
+        mine.nlink() == 0 && (mine.dev(), mine.ino()) != (named.dev(), named.ino())
     }
 
     /// Bytes to map.

@@ -268,6 +268,32 @@ impl<A: ZeroCopy> Consumer<A> {
     }
 }
 
+crate::handle::pollable!(Consumer, Side::Items, "there may be a record");
+
+#[cfg(all(feature = "tokio", not(loom)))]
+impl<A: ZeroCopy> Consumer<A> {
+    /// Waits for the next record, as a future; it is released when it is dropped.
+    ///
+    /// Cancel-safe: a future that is dropped has read nothing.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn read_async(&mut self) -> Result<Record<'_, A>, ReadError> {
+        let before = self.reader.next();
+        let found = crate::handle::wait_async(
+            &mut *self,
+            Side::Items,
+            |this| &this.participant,
+            Self::try_find,
+        )
+        .await?;
+        Ok(Record::new(self, before, found))
+    }
+}
+
 impl<A: Attachment> Drop for Consumer<A> {
     fn drop(&mut self) {
         if self.participant.attachment().is_here() {

@@ -114,7 +114,7 @@ mod mapped {
     use crate::geometry::Kind;
     use crate::segment::{
         AttachError, AttachOptions, CreateError, CreateOptions, Location, Role, Untrusted, attach,
-        create, create_memfd,
+        attach_untrusted, create, create_memfd,
     };
     use std::os::fd::OwnedFd;
 
@@ -193,8 +193,9 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            let mapped = attach(&location.into(), Role::Producer, Kind::SpscBytes, options)?;
-            Ok(Self::of(Untrusted::from(mapped))?)
+            let mapped =
+                attach_untrusted(&location.into(), Role::Producer, Kind::SpscBytes, options)?;
+            Ok(Self::of(mapped)?)
         }
     }
 
@@ -238,8 +239,9 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            let mapped = attach(&location.into(), Role::Consumer, Kind::SpscBytes, options)?;
-            Ok(Self::of(Untrusted::from(mapped))?)
+            let mapped =
+                attach_untrusted(&location.into(), Role::Consumer, Kind::SpscBytes, options)?;
+            Ok(Self::of(mapped)?)
         }
     }
 }

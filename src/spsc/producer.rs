@@ -236,6 +236,31 @@ impl<A: ZeroCopy> Producer<A> {
     }
 }
 
+crate::handle::pollable!(Producer, Side::Space, "there may be space");
+
+#[cfg(all(feature = "tokio", not(loom)))]
+impl<A: ZeroCopy> Producer<A> {
+    /// Waits for space for a record of at most `len` bytes, as a future.
+    ///
+    /// Cancel-safe: a future that is dropped has claimed nothing.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_, A>, ClaimError> {
+        let span = crate::handle::wait_async(
+            &mut *self,
+            Side::Space,
+            |this| &this.participant,
+            |this| this.try_span(len),
+        )
+        .await?;
+        Ok(Claim { inner: Writing::new(self, span) })
+    }
+}
+
 impl<A: Attachment> Drop for Producer<A> {
     fn drop(&mut self) {
         if self.participant.attachment().is_here() {

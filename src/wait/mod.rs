@@ -20,7 +20,7 @@ mod futex;
 mod patience;
 
 #[cfg(not(loom))]
-//POLL mod pollable;
+mod pollable;
 #[cfg(all(feature = "tokio", not(loom)))]
 mod reactor;
 
