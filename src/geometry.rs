@@ -93,7 +93,7 @@ pub enum HeaderError {
         found: u64,
     },
     /// Written on a machine of the other byte order.
-    #[error("the ring has another byte order: its mark is {found:#010x}, expected {BYTE_ORDER:#010x}")]
+    #[error("the ring has byte order mark {found:#010x}, expected {BYTE_ORDER:#010x}")]
     OtherByteOrder {
         /// The mark.
         found: u32,
@@ -117,8 +117,16 @@ pub enum HeaderError {
 
 const LARGEST: u64 = 1 << 46;
 
-fn fail<T>(what: &'static str, found: u64, expected: impl Into<String>) -> Result<T, GeometryError> {
-    Err(GeometryError { what, found, expected: expected.into() })
+fn fail<T>(
+    what: &'static str,
+    found: u64,
+    expected: impl Into<String>,
+) -> Result<T, GeometryError> {
+    Err(GeometryError {
+        what,
+        found,
+        expected: expected.into(),
+    })
 }
 
 impl Geometry {
@@ -229,11 +237,19 @@ impl Geometry {
         }
         if !(1..=MAX_PARTICIPANTS).contains(&self.participants) {
             let expected = format!("from 1 to {MAX_PARTICIPANTS}");
-            return fail("the number of participants", self.participants.into(), expected);
+            return fail(
+                "the number of participants",
+                self.participants.into(),
+                expected,
+            );
         }
         let rows_end = ROWS_OFFSET + u64::from(self.participants) * ROW_BYTES;
         if self.data_offset < rows_end || !self.data_offset.is_multiple_of(PART_ALIGN) {
-            return fail("the data offset", self.data_offset, "a multiple of 64 KiB after the rows");
+            return fail(
+                "the data offset",
+                self.data_offset,
+                "a multiple of 64 KiB after the rows",
+            );
         }
         match self.data_offset.checked_add(self.data_bytes) {
             Some(end) if end <= self.file_bytes && self.file_bytes <= 2 * LARGEST => {}
@@ -247,13 +263,21 @@ impl Geometry {
             return fail("the stride", self.stride, "8 in a byte ring");
         }
         if self.max_record != byte_ring::Shape::max_record_of(self.capacity) {
-            return fail("the longest record", self.max_record, "what the capacity allows");
+            return fail(
+                "the longest record",
+                self.max_record,
+                "what the capacity allows",
+            );
         }
         if self.data_bytes != self.capacity {
             return fail("the data area", self.data_bytes, "the capacity in bytes");
         }
         if self.participants != 2 {
-            return fail("the number of participants", self.participants.into(), "2 in a byte ring");
+            return fail(
+                "the number of participants",
+                self.participants.into(),
+                "2 in a byte ring",
+            );
         }
         if !self.origin.is_multiple_of(8) {
             return fail("the origin", self.origin, "a multiple of 8");
@@ -265,12 +289,20 @@ impl Geometry {
         let payload_starts_well = self.payload_offset.is_multiple_of(8)
             && (2 * slot_ring::META_OFFSET..=128).contains(&self.payload_offset);
         if !payload_starts_well {
-            return fail("the payload offset", self.payload_offset, "a multiple of 8, 16 to 128");
+            return fail(
+                "the payload offset",
+                self.payload_offset,
+                "a multiple of 8, 16 to 128",
+            );
         }
         // The last word of a payload is copied whole.
         let used = self.max_record.checked_next_multiple_of(8);
         if used.is_none_or(|used| used > self.stride - self.payload_offset.min(self.stride)) {
-            return fail("the slot size", self.max_record, "at most stride less payload offset");
+            return fail(
+                "the slot size",
+                self.max_record,
+                "at most stride less payload offset",
+            );
         }
         if self.data_bytes != self.capacity * self.stride {
             return fail("the data area", self.data_bytes, "slots times stride");
@@ -279,7 +311,9 @@ impl Geometry {
     }
 
     fn check_element(&self) -> Result<(), GeometryError> {
-        let Some(element) = &self.element else { return Ok(()) };
+        let Some(element) = &self.element else {
+            return Ok(());
+        };
         if element.size > self.max_record {
             let expected = format!("at most the longest record, {} bytes", self.max_record);
             return fail("the element's size", element.size, expected);
@@ -289,10 +323,18 @@ impl Geometry {
             && self.stride.is_multiple_of(element.align)
             && element.align <= PART_ALIGN;
         if !aligned {
-            return fail("the element's alignment", element.align, "one that the payloads have");
+            return fail(
+                "the element's alignment",
+                element.align,
+                "one that the payloads have",
+            );
         }
         if element.name.is_empty() || element.name.len() > ELEMENT_NAME_BYTES as usize {
-            return fail("the element's name", element.name.len() as u64, "1 to 256 bytes");
+            return fail(
+                "the element's name",
+                element.name.len() as u64,
+                "1 to 256 bytes",
+            );
         }
         Ok(())
     }
@@ -314,7 +356,10 @@ impl Geometry {
     }
 
     /// Fills the header's geometry; magic, ids and times are the creator's.
-    #[expect(clippy::cast_possible_truncation, reason = "checked: at most 128, and at most 256")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked: at most 128, and at most 256"
+    )]
     pub fn write_into(&self, header: &mut Header) {
         header.version = VERSION;
         header.byte_order = BYTE_ORDER;
@@ -357,13 +402,19 @@ impl Geometry {
             found => return Err(HeaderError::NotARing { found }),
         }
         if header.byte_order != BYTE_ORDER {
-            return Err(HeaderError::OtherByteOrder { found: header.byte_order });
+            return Err(HeaderError::OtherByteOrder {
+                found: header.byte_order,
+            });
         }
         if header.version != VERSION {
-            return Err(HeaderError::OtherVersion { found: header.version });
+            return Err(HeaderError::OtherVersion {
+                found: header.version,
+            });
         }
         if header.incompatible_features != 0 {
-            return Err(HeaderError::UnknownFeatures { found: header.incompatible_features });
+            return Err(HeaderError::UnknownFeatures {
+                found: header.incompatible_features,
+            });
         }
         let geometry = Self::numbers_of(header)?;
         geometry.check()?;
@@ -372,7 +423,10 @@ impl Geometry {
         }
         if file_bytes < geometry.file_bytes {
             let expected = geometry.file_bytes;
-            return Err(HeaderError::TooShort { found: file_bytes, expected });
+            return Err(HeaderError::TooShort {
+                found: file_bytes,
+                expected,
+            });
         }
         Ok(geometry)
     }
@@ -422,7 +476,11 @@ fn element_of(header: &Header) -> Result<Option<ElementType>, GeometryError> {
         .and_then(|bytes| core::str::from_utf8(bytes).ok());
     let Some(name) = name else {
         let found = header.element_name_len.into();
-        return fail("the length of the element's name", found, "at most 256 bytes of UTF-8");
+        return fail(
+            "the length of the element's name",
+            found,
+            "at most 256 bytes of UTF-8",
+        );
     };
     Ok(Some(ElementType {
         name: name.to_owned(),

@@ -3,8 +3,8 @@
 //! # Invariants
 //! 1. Counters of the participant are stored by its handle alone; the handle keeps the running
 //!    values, so that counting is one store to a line that nobody else writes.
-//! 2. A refusal is reported to [`Participant::refused`] with what stood in the way, which probes and
-//!    recovers when that has stood for long enough. A time-out alone never recovers anybody.
+//! 2. A refusal is reported to [`Participant::refused`] with what stood in the way, which probes
+//!    and recovers when that has stood for long enough. A time-out alone never recovers anybody.
 
 use core::cell::Cell;
 #[cfg(not(loom))]
@@ -146,7 +146,7 @@ impl<A: Attachment> Participant<A> {
         let mut waiter = Waiter::new(wait, self.event(side));
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
-            let slept = waiter.pause(&*self.attachment).map_err(|end: WaitEnd| E::Final::from(end))?;
+            let slept = waiter.pause(&*self.attachment).map_err(E::Final::from)?;
             if slept {
                 self.count(WAITS, 1);
             }
@@ -181,8 +181,8 @@ macro_rules! pollable {
                 Ok(std::os::fd::AsFd::as_fd(self.participant.helper($side)?))
             }
 
-            /// Makes [`descriptor`](Self::descriptor) unreadable until the ring moves. Try once more
-            /// after this and before polling: what came earlier is not signalled.
+            /// Makes [`descriptor`](Self::descriptor) unreadable until the ring moves. Try once
+            /// more after this and before polling: what came earlier is not signalled.
             ///
             /// # Errors
             /// As for [`descriptor`](Self::descriptor).

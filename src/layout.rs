@@ -269,7 +269,9 @@ impl Control {
                 claim: AtomicU64::new(0),
                 journal: [entry(), entry()],
             },
-            head: HeadLine { position: AtomicU64::new(origin) },
+            head: HeadLine {
+                position: AtomicU64::new(origin),
+            },
             consumer: ConsumerLine {
                 claim: AtomicU64::new(origin),
                 journal: [entry(), entry()],
@@ -322,7 +324,10 @@ fn zeroes<const N: usize>() -> [AtomicU64; N] {
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
 
-    assert!(cfg!(target_endian = "little"), "annulus supports little-endian machines only");
+    assert!(
+        cfg!(target_endian = "little"),
+        "annulus supports little-endian machines only"
+    );
     assert!(size_of::<Header>() as u64 == HEADER_BYTES);
     assert!(offset_of!(Header, kind) == 32);
     assert!(offset_of!(Header, capacity) == 40);
@@ -358,5 +363,5 @@ const _: () = {
     assert!(offset_of!(Row, abort_slot) == 72);
     assert!(offset_of!(Row, counters) == 128);
     assert!(offset_of!(Row, baseline) == 256);
-    assert!(ROWS_OFFSET % ROW_BYTES == 0);
+    assert!(ROWS_OFFSET.is_multiple_of(ROW_BYTES));
 };

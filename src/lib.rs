@@ -4,7 +4,13 @@
 //! - [`mpmc`]: many producers and consumers, records in slots of one size.
 //! - [`typed`]: either of them, for one type of plain old data.
 #![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
-#![cfg_attr(loom, allow(dead_code, reason = "without the segment floor, parts of the lower ones rest"))]
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        reason = "without the segment floor, parts of the lower ones rest"
+    )
+)]
 
 #[cfg(not(any(target_os = "linux", loom)))]
 compile_error!(

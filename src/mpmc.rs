@@ -6,9 +6,10 @@
 //!
 //! | handle | `Send` | `Sync` | `Clone` |
 //! | --- | --- | --- | --- |
-//! | [`Producer`], [`Consumer`] | yes | no: one thread at a time counts and waits with it | `try_clone`, which attaches another participant and so can fail |
+//! | [`Producer`], [`Consumer`] | yes | no: its counters are one thread's | `try_clone` |
 //! | [`Claim`], [`Record`], batches | no: they borrow their handle | no | no |
 //!
+//! `try_clone` attaches another participant, and so can fail.
 //! One handle may hold many claims at a time, up to the number of slots.
 //!
 //! # After a crash

@@ -243,14 +243,21 @@ pub struct ParkingLot {
 #[cfg(loom)]
 impl ParkingLot {
     pub fn new() -> Self {
-        Self { gate: loom::sync::Mutex::new(()), sleepers: loom::sync::Condvar::new() }
+        Self {
+            gate: loom::sync::Mutex::new(()),
+            sleepers: loom::sync::Condvar::new(),
+        }
     }
 
     pub fn sleep_while(&self, word: &AtomicU32, value: u32) {
         let gate = self.gate.lock().expect("no thread panics at the gate");
         // relaxed: the kernel's compare orders nothing either; the waiter looks again afterwards.
         if word.load(Ordering::Relaxed) == value {
-            drop(self.sleepers.wait(gate).expect("no thread panics at the gate"));
+            drop(
+                self.sleepers
+                    .wait(gate)
+                    .expect("no thread panics at the gate"),
+            );
         }
     }
 

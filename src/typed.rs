@@ -101,8 +101,16 @@ struct Described<'e>(&'e ElementType);
 
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ElementType { name, size, align, schema } = self.0;
-        write!(f, "`{name}` ({size} bytes, alignment {align}, schema {schema:#018x})")
+        let ElementType {
+            name,
+            size,
+            align,
+            schema,
+        } = self.0;
+        write!(
+            f,
+            "`{name}` ({size} bytes, alignment {align}, schema {schema:#018x})"
+        )
     }
 }
 
@@ -110,7 +118,10 @@ fn compare<T: Element>(attachment: &impl Attachment) -> Result<(), ElementMismat
     let expected = element_type::<T>();
     match attachment.element() {
         Some(found) if *found == expected => Ok(()),
-        found => Err(ElementMismatch { found: found.cloned(), expected }),
+        found => Err(ElementMismatch {
+            found: found.cloned(),
+            expected,
+        }),
     }
 }
 
@@ -119,7 +130,11 @@ fn check_len<T>(len: usize) -> Result<(), Damage> {
         return Ok(());
     }
     let expected = "expected the size of the element";
-    Err(Damage { what: "a typed record's length", found: len as u64, expected })
+    Err(Damage {
+        what: "a typed record's length",
+        found: len as u64,
+        expected,
+    })
 }
 
 /// Writes elements. `P` is the producer of either ring.
@@ -159,7 +174,10 @@ impl<A: ZeroCopy> mpmc::Producer<A> {
     /// If the ring holds another element type, or none; the handle is dropped.
     pub fn typed<T: Element>(self) -> Result<Producer<T, Self>, ElementMismatch> {
         compare::<T>(self.participant().attachment())?;
-        Ok(Producer { inner: self, element: PhantomData })
+        Ok(Producer {
+            inner: self,
+            element: PhantomData,
+        })
     }
 }
 
@@ -170,7 +188,10 @@ impl<A: ZeroCopy> mpmc::Consumer<A> {
     /// If the ring holds another element type, or none; the handle is dropped.
     pub fn typed<T: Element>(self) -> Result<Consumer<T, Self>, ElementMismatch> {
         compare::<T>(self.participant().attachment())?;
-        Ok(Consumer { inner: self, element: PhantomData })
+        Ok(Consumer {
+            inner: self,
+            element: PhantomData,
+        })
     }
 }
 
@@ -181,7 +202,10 @@ impl<A: ZeroCopy> spsc::Producer<A> {
     /// If the ring holds another element type, or none; the handle is dropped.
     pub fn typed<T: Element>(self) -> Result<Producer<T, Self>, ElementMismatch> {
         compare::<T>(self.participant().attachment())?;
-        Ok(Producer { inner: self, element: PhantomData })
+        Ok(Producer {
+            inner: self,
+            element: PhantomData,
+        })
     }
 }
 
@@ -192,7 +216,10 @@ impl<A: ZeroCopy> spsc::Consumer<A> {
     /// If the ring holds another element type, or none; the handle is dropped.
     pub fn typed<T: Element>(self) -> Result<Consumer<T, Self>, ElementMismatch> {
         compare::<T>(self.participant().attachment())?;
-        Ok(Consumer { inner: self, element: PhantomData })
+        Ok(Consumer {
+            inner: self,
+            element: PhantomData,
+        })
     }
 }
 
@@ -324,13 +351,19 @@ impl<T: Element, A: ZeroCopy> Consumer<T, spsc::Consumer<A>> {
 
 impl<T, C> Claim<T, C> {
     fn of(inner: C) -> Self {
-        Self { inner, element: PhantomData }
+        Self {
+            inner,
+            element: PhantomData,
+        }
     }
 }
 
 impl<T, R> Record<T, R> {
     fn of(inner: R) -> Self {
-        Self { inner, element: PhantomData }
+        Self {
+            inner,
+            element: PhantomData,
+        }
     }
 }
 

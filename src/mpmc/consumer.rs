@@ -116,7 +116,8 @@ impl<A: Attachment> Consumer<A> {
     }
 
     fn hold(&self, wait: Wait) -> Result<(Held, u32, u32), ReadError> {
-        self.participant.wait_for(Side::Items, wait, || self.try_hold())
+        self.participant
+            .wait_for(Side::Items, wait, || self.try_hold())
     }
 
     #[inline]
@@ -133,7 +134,12 @@ impl<A: Attachment> Consumer<A> {
     }
 
     fn requeue(&self, held: Held) {
-        slot_ring::requeue(&self.shape, self.participant.store(), self.participant.me(), held);
+        slot_ring::requeue(
+            &self.shape,
+            self.participant.store(),
+            self.participant.me(),
+            held,
+        );
         self.held.set(self.held.get() - 1);
         self.participant.wake(Side::Items);
     }
@@ -213,7 +219,10 @@ impl<A: ZeroCopy> Consumer<A> {
                 Err(_) => break,
             }
         }
-        Ok(Batch { consumer: self, records })
+        Ok(Batch {
+            consumer: self,
+            records,
+        })
     }
 
     /// Waits for a record, then claims up to `max` that are there.
@@ -221,7 +230,8 @@ impl<A: ZeroCopy> Consumer<A> {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_batch(&self, max: usize, wait: Wait) -> Result<Batch<'_, A>, ReadError> {
-        self.participant.wait_for(Side::Items, wait, || self.try_read_batch(max))
+        self.participant
+            .wait_for(Side::Items, wait, || self.try_read_batch(max))
     }
 }
 
@@ -278,7 +288,9 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
     #[inline]
     fn new(consumer: &'c Consumer<A>, (held, tag, len): (Held, u32, u32)) -> Self {
         let store = consumer.participant.store();
-        let offset = consumer.shape.payload_offset(consumer.shape.index(held.position));
+        let offset = consumer
+            .shape
+            .payload_offset(consumer.shape.index(held.position));
         let lease = store.read_lease(offset, len.into());
         let start = store.bytes(offset, len.into());
         // SAFETY:
@@ -288,7 +300,13 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
         // - They are initialised: the memory began as zeroes.
         let bytes = unsafe { core::slice::from_raw_parts(start, len as usize) };
-        Self { consumer, held: Some(held), tag, bytes, lease: Some(lease) }
+        Self {
+            consumer,
+            held: Some(held),
+            tag,
+            bytes,
+            lease: Some(lease),
+        }
     }
 
     /// The tag that its producer gave it.

@@ -99,11 +99,6 @@ impl Options {
     /// If a number is out of its range. `participants` must be 2 at least.
     pub fn heap(&self) -> Result<(Producer<Heap>, Consumer<Heap>), GeometryError> {
         let geometry = self.geometry()?;
-        if geometry.participants < 2 {
-            let (what, found) = ("the number of participants", geometry.participants.into());
-            let expected = "2 at least: heap rings come with a producer and a consumer";
-            return Err(GeometryError { what, found, expected: expected.into() });
-        }
         let ring = HeapRing::new(
             geometry.shape(),
             geometry.data_bytes,
@@ -111,9 +106,18 @@ impl Options {
             geometry.origin,
             geometry.element,
         );
-        let attach = |role| HeapRing::attach(&ring, None, role).expect("two rows of a new ring are free");
-        let producer = Producer::of(attach(ROLE_PRODUCER));
-        Ok((producer, Consumer::of(attach(ROLE_CONSUMER))))
+        let attach = |role| HeapRing::attach(&ring, None, role);
+        let (Some(producer), Some(consumer)) = (attach(ROLE_PRODUCER), attach(ROLE_CONSUMER))
+        else {
+            let (what, found) = ("the number of participants", geometry.participants.into());
+            let expected = "2 at least: heap rings come with a producer and a consumer".into();
+            return Err(GeometryError {
+                what,
+                found,
+                expected,
+            });
+        };
+        Ok((Producer::of(producer), Consumer::of(consumer)))
     }
 }
 
@@ -249,7 +253,10 @@ mod mapped {
         /// # Errors
         /// See [`AttachError`].
         pub fn try_clone(&self) -> Result<Self, AttachError> {
-            self.participant().attachment().another(Role::Producer).map(Self::of)
+            self.participant()
+                .attachment()
+                .another(Role::Producer)
+                .map(Self::of)
         }
     }
 
@@ -263,7 +270,8 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            attach_untrusted(&location.into(), Role::Producer, Kind::MpmcSlots, options).map(Self::of)
+            attach_untrusted(&location.into(), Role::Producer, Kind::MpmcSlots, options)
+                .map(Self::of)
         }
     }
 
@@ -299,7 +307,10 @@ mod mapped {
         /// # Errors
         /// See [`AttachError`].
         pub fn try_clone(&self) -> Result<Self, AttachError> {
-            self.participant().attachment().another(Role::Consumer).map(Self::of)
+            self.participant()
+                .attachment()
+                .another(Role::Consumer)
+                .map(Self::of)
         }
     }
 
@@ -313,7 +324,8 @@ mod mapped {
             location: impl Into<Location>,
             options: &AttachOptions,
         ) -> Result<Self, AttachError> {
-            attach_untrusted(&location.into(), Role::Consumer, Kind::MpmcSlots, options).map(Self::of)
+            attach_untrusted(&location.into(), Role::Consumer, Kind::MpmcSlots, options)
+                .map(Self::of)
         }
     }
 }

@@ -110,11 +110,15 @@ impl<A: Attachment> Producer<A> {
     }
 
     fn hold(&self, len: usize, wait: Wait) -> Result<Held, ClaimError> {
-        self.participant.wait_for(Side::Space, wait, || self.try_hold(len))
+        self.participant
+            .wait_for(Side::Space, wait, || self.try_hold(len))
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "at most the slot size, below 2^31")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most the slot size, below 2^31"
+    )]
     fn commit_quietly(&self, held: Held, tag: u32, len: usize) {
         slot_ring::commit(&self.shape, self.participant.store(), held, tag, len as u32);
         self.held.set(self.held.get() - 1);
@@ -122,7 +126,12 @@ impl<A: Attachment> Producer<A> {
     }
 
     fn abort(&self, held: Held) {
-        slot_ring::abort(&self.shape, self.participant.store(), self.participant.me(), held);
+        slot_ring::abort(
+            &self.shape,
+            self.participant.store(),
+            self.participant.me(),
+            held,
+        );
         self.held.set(self.held.get() - 1);
         self.participant.wake(Side::Items);
     }
@@ -185,7 +194,11 @@ pub(super) fn backlog<S: Store>(shape: &Shape, store: &S) -> u64 {
     // relaxed: an estimate.
     let tail = control.tail.hint.load(crate::sync::Ordering::Relaxed);
     let ahead = tail.wrapping_sub(head);
-    if ahead.cast_signed() < 0 { 0 } else { ahead.min(shape.slots()) }
+    if ahead.cast_signed() < 0 {
+        0
+    } else {
+        ahead.min(shape.slots())
+    }
 }
 
 impl<A: ZeroCopy> Producer<A> {
@@ -219,7 +232,10 @@ impl<A: ZeroCopy> Producer<A> {
     /// # Panics
     /// If the last batch of this handle is still there.
     pub fn batch(&self) -> Batch<'_, A> {
-        Batch { producer: self, staged: self.staged.borrow_mut() }
+        Batch {
+            producer: self,
+            staged: self.staged.borrow_mut(),
+        }
     }
 }
 
@@ -273,7 +289,9 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     #[inline]
     fn new(producer: &'p Producer<A>, held: Held, len: usize) -> Self {
         let store = producer.participant.store();
-        let offset = producer.shape.payload_offset(producer.shape.index(held.position));
+        let offset = producer
+            .shape
+            .payload_offset(producer.shape.index(held.position));
         let lease = store.write_lease(offset, len as u64);
         let start = store.bytes(offset, len as u64);
         // SAFETY:
@@ -283,7 +301,12 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
         //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
         // - They are initialised: the memory began as zeroes.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, len) };
-        Self { producer, held: Some(held), bytes, lease: Some(lease) }
+        Self {
+            producer,
+            held: Some(held),
+            bytes,
+            lease: Some(lease),
+        }
     }
 
     /// Makes the record visible with the user's own `tag`.
@@ -299,7 +322,10 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     /// If fewer were claimed.
     #[inline]
     pub fn commit_first(mut self, len: usize, tag: u32) {
-        assert!(len <= self.bytes.len(), "a commit of more bytes than were claimed");
+        assert!(
+            len <= self.bytes.len(),
+            "a commit of more bytes than were claimed"
+        );
         self.lease = None;
         if let Some(held) = self.held.take() {
             self.producer.commit_quietly(held, tag, len);
@@ -353,7 +379,10 @@ impl<'p, A: ZeroCopy> Batch<'p, A> {
     /// See [`TryClaimError`]; what is staged stays so.
     pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, 'p, A>, TryClaimError> {
         let claim = self.producer.try_claim(len)?;
-        Ok(BatchClaim { claim, staged: &mut self.staged })
+        Ok(BatchClaim {
+            claim,
+            staged: &mut self.staged,
+        })
     }
 
     /// Copies `payload` into the batch's next record.
@@ -413,11 +442,21 @@ impl<A: ZeroCopy> BatchClaim<'_, '_, A> {
     ///
     /// # Panics
     /// If fewer were claimed.
-    #[expect(clippy::cast_possible_truncation, reason = "at most the slot size, below 2^31")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most the slot size, below 2^31"
+    )]
     pub fn stage_first(mut self, len: usize, tag: u32) {
-        assert!(len <= self.claim.len(), "a commit of more bytes than were claimed");
+        assert!(
+            len <= self.claim.len(),
+            "a commit of more bytes than were claimed"
+        );
         if let Some(held) = self.claim.held.take() {
-            self.staged.push(Staged { held, tag, len: len as u32 });
+            self.staged.push(Staged {
+                held,
+                tag,
+                len: len as u32,
+            });
         }
     }
 }

@@ -36,13 +36,14 @@
 //! consumer stores, the producer loads the head. The lock's holder in place of a dead one.
 //!
 //! # Pairing
-//! - `header-commit`: store in [`Writer::publish`] -> load in [`Reader::read`]; carries the payload.
-//! - `head-release`: store in [`Reader::release_to`] -> load in [`Writer::claim`]; carries "no borrow
-//!   left".
+//! - `header-commit`: store in [`Writer::publish`] -> load in [`Reader::read`]; carries the
+//!   payload.
+//! - `head-release`: store in [`Reader::release_to`] -> load in [`Writer::claim`]; carries "no
+//!   borrow is left".
 //! - `death-order`: stores that must not be exchanged although no living party looks: claim mark,
 //!   journal, header, claim mark -> loads by a successor or an observer.
-//! - `close`: claim mark, barrier, load of `closed` in [`Writer::claim`] -> store of `closed`, barrier,
-//!   load of the claim mark in [`Reader::drained`].
+//! - `close`: claim mark, barrier, load of `closed` in [`Writer::claim`] -> store of `closed`,
+//!   barrier, load of the claim mark in [`Reader::drained`].
 //!
 //! # After a crash
 //! Producer dead before the publishing store: no trace but its claim mark. After it: whole records.
@@ -71,7 +72,10 @@ pub struct Shape {
 impl Shape {
     /// A ring of `capacity` bytes, a power of two.
     pub fn new(capacity: u64) -> Self {
-        Self { capacity, max_record: Self::max_record_of(capacity) }
+        Self {
+            capacity,
+            max_record: Self::max_record_of(capacity),
+        }
     }
 
     /// The longest record that can be claimed in an empty ring wherever its head stands: its
@@ -95,7 +99,7 @@ impl Shape {
         position & (self.capacity - 1)
     }
 
-    fn to_the_end(&self, position: u64) -> u64 {
+    fn bytes_to_end(&self, position: u64) -> u64 {
         self.capacity - self.offset(position)
     }
 
@@ -172,7 +176,11 @@ impl Writer {
         let head = store.control().head.position.load(Ordering::Acquire);
         check_used(shape, end, head)?;
         if !end.is_multiple_of(8) {
-            return Err(Damage { what: "the tail", found: end, expected: "expected 8 to divide it" });
+            return Err(Damage {
+                what: "the tail",
+                found: end,
+                expected: "expected 8 to divide it",
+            });
         }
         // relaxed: the header at the committed end is EMPTY already (INV-2).
         shape.word(store, end).store(0, Ordering::Relaxed);
@@ -201,8 +209,8 @@ impl Writer {
     ) -> Result<Span, WriteRefusal> {
         debug_assert!(len <= shape.max_record);
         let span = span_of(len);
-        let to_the_end = shape.to_the_end(self.staged_end);
-        let padding = if span > to_the_end { to_the_end } else { 0 };
+        let bytes_to_end = shape.bytes_to_end(self.staged_end);
+        let padding = if span > bytes_to_end { bytes_to_end } else { 0 };
         let record = self.staged_end.wrapping_add(padding);
         // One more header: the EMPTY one behind the record.
         let end = record.wrapping_add(span + HEADER);
@@ -250,7 +258,7 @@ impl Writer {
     ) {
         debug_assert!(len <= span.len);
         if span.record != self.staged_end {
-            let padding = shape.to_the_end(self.staged_end) - HEADER;
+            let padding = shape.bytes_to_end(self.staged_end) - HEADER;
             self.stage_header(shape, store, self.staged_end, header(0, padding, PADDING));
         }
         self.stage_header(shape, store, span.record, header(tag, len, RECORD));
@@ -282,12 +290,16 @@ impl Writer {
         }
         let records = self.records.wrapping_add(self.staged_records);
         // relaxed: published by the first header (INV-2).
-        shape.word(store, self.staged_end).store(0, Ordering::Relaxed);
+        shape
+            .word(store, self.staged_end)
+            .store(0, Ordering::Relaxed);
         let line = &store.control().tail;
         self.entry ^= 1;
         write_entry(&line.journal[self.entry & 1], self.staged_end, records);
         // sync(header-commit): release half.
-        shape.word(store, self.tail).store(self.first_header, Ordering::Release);
+        shape
+            .word(store, self.tail)
+            .store(self.first_header, Ordering::Release);
         // sync(death-order): release half.
         line.claim.store(0, Ordering::Release);
         self.tail = self.staged_end;
@@ -347,7 +359,10 @@ fn load_entry(entry: &JournalEntry) -> Tail {
     // sync(death-order): acquire half.
     let end = entry.end.load(Ordering::Acquire);
     // sync(death-order): acquire half.
-    Tail { end, records: entry.records.load(Ordering::Acquire) }
+    Tail {
+        end,
+        records: entry.records.load(Ordering::Acquire),
+    }
 }
 
 /// The committed end, exact if no producer is at work; see 'The journal'.
@@ -360,7 +375,13 @@ fn committed_entry<S: Store + ?Sized>(shape: &Shape, store: &S) -> (Tail, usize)
     let control = store.control();
     let [first, second] = [0, 1].map(|entry| (load_entry(&control.tail.journal[entry]), entry));
     let (low, high) = match second.0.end.wrapping_sub(first.0.end).cast_signed() {
-        0 => return if first.0.records <= second.0.records { first } else { second },
+        0 => {
+            return if first.0.records <= second.0.records {
+                first
+            } else {
+                second
+            };
+        }
         difference if difference < 0 => (second, first),
         _ => (first, second),
     };
@@ -377,7 +398,11 @@ fn committed_entry<S: Store + ?Sized>(shape: &Shape, store: &S) -> (Tail, usize)
 fn check_used(shape: &Shape, tail: u64, head: u64) -> Result<(), Damage> {
     if tail.wrapping_sub(head) > shape.capacity {
         let expected = "expected at most the tail, and less than a capacity behind it";
-        return Err(Damage { what: "the head", found: head, expected });
+        return Err(Damage {
+            what: "the head",
+            found: head,
+            expected,
+        });
     }
     Ok(())
 }
@@ -441,9 +466,17 @@ impl Reader {
         check_used(shape, committed_end(shape, store).end, released.position)?;
         if !released.position.is_multiple_of(8) {
             let found = released.position;
-            return Err(Damage { what: "the head", found, expected: "expected 8 to divide it" });
+            return Err(Damage {
+                what: "the head",
+                found,
+                expected: "expected 8 to divide it",
+            });
         }
-        Ok(Self { released, next: released, entry })
+        Ok(Self {
+            released,
+            next: released,
+            entry,
+        })
     }
 
     /// Reads the next record behind those already read, without releasing any.
@@ -460,7 +493,7 @@ impl Reader {
         // sync(header-commit): acquire half.
         let mut word = shape.word(store, position).load(Ordering::Acquire);
         if word & 3 == PADDING {
-            position = position.wrapping_add(shape.to_the_end(position));
+            position = position.wrapping_add(shape.bytes_to_end(position));
             // sync(header-commit): acquire half.
             word = shape.word(store, position).load(Ordering::Acquire);
         }
@@ -472,22 +505,28 @@ impl Reader {
         if end.wrapping_sub(self.released.position) > shape.capacity {
             return Err(damaged_header(word));
         }
-        self.next = Mark { position: end, records: self.next.records.wrapping_add(1) };
+        self.next = Mark {
+            position: end,
+            records: self.next.records.wrapping_add(1),
+        };
         // sync(death-order): release half.
         store.control().consumer.claim.store(end, Ordering::Release);
         Ok(found)
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of a word")]
     fn check(shape: &Shape, position: u64, word: u64) -> Result<Found, ReadRefusal> {
         let len = (word >> 2) & ((1 << 30) - 1);
-        let fits = len <= shape.max_record && span_of(len) <= shape.to_the_end(position);
+        let fits = len <= shape.max_record && span_of(len) <= shape.bytes_to_end(position);
         if word & 3 != RECORD || !fits {
             return Err(damaged_header(word));
         }
         let payload_offset = shape.offset(position) + HEADER;
-        Ok(Found { tag: (word >> 32) as u32, len, payload_offset })
+        Ok(Found {
+            tag: (word >> 32) as u32,
+            len,
+            payload_offset,
+        })
     }
 
     /// Gives everything up to `mark` back to the producer, which the caller wakes. Returns how many
@@ -502,9 +541,16 @@ impl Reader {
         let records = mark.records.wrapping_sub(self.released.records);
         let control = store.control();
         self.entry ^= 1;
-        write_entry(&control.consumer.journal[self.entry & 1], mark.position, mark.records);
+        write_entry(
+            &control.consumer.journal[self.entry & 1],
+            mark.position,
+            mark.records,
+        );
         // sync(head-release): release half.
-        control.head.position.store(mark.position, Ordering::Release);
+        control
+            .head
+            .position
+            .store(mark.position, Ordering::Release);
         self.released = mark;
         records
     }
@@ -514,7 +560,11 @@ impl Reader {
         let records = self.next.records.wrapping_sub(self.released.records);
         self.next = self.released;
         // sync(death-order): release half.
-        store.control().consumer.claim.store(self.next.position, Ordering::Release);
+        store
+            .control()
+            .consumer
+            .claim
+            .store(self.next.position, Ordering::Release);
         records
     }
 
@@ -524,7 +574,11 @@ impl Reader {
         if mark.position.wrapping_sub(self.released.position) <= held {
             self.next = mark;
             // sync(death-order): release half.
-            store.control().consumer.claim.store(mark.position, Ordering::Release);
+            store
+                .control()
+                .consumer
+                .claim
+                .store(mark.position, Ordering::Release);
         }
     }
 
@@ -539,7 +593,10 @@ impl Reader {
         // sync(death-order): acquire half.
         let claimed = store.control().tail.claim.load(Ordering::Acquire) != 0;
         // sync(header-commit): acquire half.
-        let empty = shape.word(store, self.next.position).load(Ordering::Acquire) == 0;
+        let empty = shape
+            .word(store, self.next.position)
+            .load(Ordering::Acquire)
+            == 0;
         slot_ring::is_closed(store) && empty && (!claimed || idle)
     }
 
@@ -557,7 +614,11 @@ impl Reader {
 #[cold]
 fn damaged_header(word: u64) -> ReadRefusal {
     let expected = "expected a record that fits before the end of the ring";
-    ReadRefusal::Damaged(Damage { what: "a record's header", found: word, expected })
+    ReadRefusal::Damaged(Damage {
+        what: "a record's header",
+        found: word,
+        expected,
+    })
 }
 
 /// Where the consumer is, exact if none is at work.
@@ -577,13 +638,28 @@ fn released_entry<S: Store + ?Sized>(store: &S) -> Result<(Mark, usize), Damage>
         .into_iter()
         .filter(|(told, _)| told.end == head)
         .min_by_key(|(told, _)| told.records)
-        .map(|(told, entry)| (Mark { position: head, records: told.records }, entry))
-        .ok_or(Damage { what: "the head", found: head, expected: "expected it in the journal" })
+        .map(|(told, entry)| {
+            (
+                Mark {
+                    position: head,
+                    records: told.records,
+                },
+                entry,
+            )
+        })
+        .ok_or(Damage {
+            what: "the head",
+            found: head,
+            expected: "expected it in the journal",
+        })
 }
 
 /// What the lock's holder does for a dead role.
 pub(super) fn sweep<S: Store + ?Sized>(shape: &Shape, store: &S, dead: Owner) -> Recovered {
-    let mut done = Recovered { participants: 1, ..Recovered::default() };
+    let mut done = Recovered {
+        participants: 1,
+        ..Recovered::default()
+    };
     let control = store.control();
     if dead == Owner::PRODUCER {
         // sync(death-order): acquire half.
@@ -595,7 +671,10 @@ pub(super) fn sweep<S: Store + ?Sized>(shape: &Shape, store: &S, dead: Owner) ->
         let read_to = control.consumer.claim.load(Ordering::Acquire);
         done.redelivered = records_between(shape, store, released, read_to);
         // sync(death-order): release half.
-        control.consumer.claim.store(released.position, Ordering::Release);
+        control
+            .consumer
+            .claim
+            .store(released.position, Ordering::Release);
     }
     done
 }
@@ -607,7 +686,11 @@ fn records_between<S: Store + ?Sized>(
     released: Mark,
     read_to: u64,
 ) -> u64 {
-    let mut reader = Reader { released, next: released, entry: 0 };
+    let mut reader = Reader {
+        released,
+        next: released,
+        entry: 0,
+    };
     let mut records = 0;
     // Each step moves on by 8 bytes at least, and `read` refuses to pass a whole capacity.
     while read_to.wrapping_sub(reader.next.position).cast_signed() > 0

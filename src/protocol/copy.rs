@@ -19,7 +19,9 @@ pub fn copy_in<S: Store + ?Sized>(store: &S, offset: u64, source: &[u8]) {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         // relaxed: the commit that follows publishes it.
-        store.word(at).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        store
+            .word(at)
+            .store(u64::from_ne_bytes(word), Ordering::Relaxed);
         at += 8;
     }
 }

@@ -17,8 +17,8 @@
 //! after that exchange also looked after this waker's publication.
 //!
 //! # Pairing
-//! - `sleep-wake`: [`light_barrier`] after the publication -> the sleeper's heavy barrier before its
-//!   second look. One side is a fence or, as membarrier allows, both sides are as good as one.
+//! - `sleep-wake`: [`light_barrier`] after the publication -> the sleeper's heavy barrier before
+//!   its second look. One side is a fence or, as membarrier allows, both sides are as good as one.
 //!
 //! # After a crash
 //! A sleeper dead at any step leaves bit 0 set: one wake-up too many. A waker dead between its
@@ -51,5 +51,11 @@ pub fn take_sleepers(word: &AtomicU32, real_fence: bool) -> bool {
 #[inline(never)]
 fn take_sleepers_slow(word: &AtomicU32, seen: u32) -> bool {
     // relaxed: only the value counts, which the kernel compares.
-    word.compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    word.compare_exchange(
+        seen,
+        seen.wrapping_add(1),
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    )
+    .is_ok()
 }

@@ -63,6 +63,7 @@ impl HeapRing {
             .filter(|owner| wanted.is_none_or(|wanted| wanted == *owner))
             .find(|owner| {
                 // sync(row-state): acquire half.
+                // relaxed: a failure decides nothing.
                 ring.row(*owner)
                     .state
                     .compare_exchange(ROW_FREE, ROW_ATTACHED, Ordering::AcqRel, Ordering::Relaxed)
@@ -72,7 +73,10 @@ impl HeapRing {
         // relaxed: display only.
         row.role.store(role, Ordering::Relaxed);
         ledger::begin_life(row);
-        Some(Heap { ring: Arc::clone(ring), me })
+        Some(Heap {
+            ring: Arc::clone(ring),
+            me,
+        })
     }
 }
 
@@ -86,7 +90,10 @@ impl Heap {
 impl Drop for Heap {
     fn drop(&mut self) {
         // sync(row-state): release half.
-        self.ring.row(self.me).state.store(ROW_FREE, Ordering::Release);
+        self.ring
+            .row(self.me)
+            .state
+            .store(ROW_FREE, Ordering::Release);
     }
 }
 
@@ -174,7 +181,10 @@ fn words_of(offset: u64, len: u64) -> core::ops::Range<usize> {
 /// Panics unless `len` bytes at `offset` lie inside `total`.
 #[inline]
 pub fn check_span(offset: u64, len: u64, total: u64) {
-    assert!(len <= total && offset <= total - len, "span outside the ring");
+    assert!(
+        len <= total && offset <= total - len,
+        "span outside the ring"
+    );
 }
 
 /// Panics unless `offset` is that of a word inside `total` bytes.
@@ -214,7 +224,6 @@ impl Data {
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "checked against a usize")]
-    #[expect(clippy::cast_ptr_alignment, reason = "checked: 8 divides the offset")]
     fn word(&self, offset: u64) -> &AtomicU64 {
         check_word(offset, self.layout.size() as u64);
         // SAFETY: the offset lies inside the allocation.
@@ -272,6 +281,9 @@ impl Data {
 
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         check_span(offset, len, self.bytes.len() as u64);
-        self.bytes[offset as usize..].as_ptr().cast::<u8>().cast_mut()
+        self.bytes[offset as usize..]
+            .as_ptr()
+            .cast::<u8>()
+            .cast_mut()
     }
 }

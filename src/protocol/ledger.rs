@@ -20,7 +20,8 @@
 //!
 //! # Pairing
 //! - `death-order`: the stores above are Release, so that the compiler keeps them in the order in
-//!   which a death can cut them off -> the reader's Acquire loads. A recoverer has the lock besides.
+//!   which a death can cut them off -> the reader's Acquire loads. A recoverer has the lock
+//!   besides.
 //!
 //! # After a crash
 //! The recoverer calls [`resolve`] first, which brings the row to a state with `abort_slot` 0;
@@ -65,7 +66,11 @@ pub fn skipped(row: &Row, still_writing: impl FnOnce(u64) -> bool) -> u64 {
     };
     // sync(death-order): acquire half.
     let base = row.skipped_base.load(Ordering::Acquire);
-    if still_writing(index) { base } else { base.wrapping_add(1) }
+    if still_writing(index) {
+        base
+    } else {
+        base.wrapping_add(1)
+    }
 }
 
 /// Brings a dead participant's count into order. Only for the holder of its lock.

@@ -50,7 +50,9 @@ impl Owner {
 
     /// Participant `number`, unless that is nobody (0) or more than the layout has room for.
     pub fn new(number: u16) -> Option<Self> {
-        (1..=MAX_PARTICIPANTS).contains(&number).then_some(Self(number))
+        (1..=MAX_PARTICIPANTS)
+            .contains(&number)
+            .then_some(Self(number))
     }
 
     /// 1..=2047.

@@ -110,7 +110,10 @@ fn sweep_slots<S: Store + ?Sized>(
     ledger::resolve(store.row(dead), |index| {
         slot_ring::still_writing(shape, store, dead, index)
     });
-    let mut done = Recovered { participants: 1, ..Recovered::default() };
+    let mut done = Recovered {
+        participants: 1,
+        ..Recovered::default()
+    };
     for index in 0..shape.slots() {
         let keep = |attempts| policy.keeps(attempts);
         match slot_ring::sweep_slot(shape, store, dead, index, keep) {

@@ -7,37 +7,42 @@
 //! ```text
 //! word: u64 = lap:48 | owner:11 | attempts:2 | state:3
 //!
-//! FREE(lap) -claim-> WRITING(lap, me) -commit-> COMMITTED(lap) -claim-> READING(lap, me) -release-> FREE(lap + 1)
-//!                                \-abort-> SKIP(lap) -passed by a consumer-> FREE(lap + 1)
-//!                                                      COMMITTED(lap, attempts + 1) <-requeue- READING
+//! FREE(lap) --claim--> WRITING(lap, me) --commit--> COMMITTED(lap)
+//!                                       --abort---> SKIP(lap) --passed--> FREE(lap + 1)
+//! COMMITTED(lap) --claim--> READING(lap, me) --release--> FREE(lap + 1)
+//!                                            --requeue--> COMMITTED(lap, attempts + 1)
 //! ```
 //!
 //! # Invariants
 //! 1. A word of WRITING or READING is changed only by its owner, or by the holder of the dead
 //!    owner's lock. So a claim's bytes belong to its owner alone, and commit is a plain store.
-//! 2. hint <= frontier: a hint only ever stores one past a position that its writer claimed. A stale
-//!    hint costs a walk, never correctness.
+//! 2. hint <= frontier: a hint only ever stores one past a position that its writer claimed. A
+//!    stale hint costs a walk, never correctness.
 //! 3. No holes: a claim succeeds only at the first position that is free to it, so all positions
 //!    before the tail's frontier have been claimed.
 //! 4. A slot whose word is of a later lap than a position has been through that position.
-//! 5. Records given back lie behind the head hint and are marked by attempts > 0. A consumer takes a
-//!    recovery epoch as seen only after a complete walk over all slots that claimed nothing.
+//! 5. Records given back lie behind the head hint and are marked by attempts > 0. A consumer takes
+//!    a recovery epoch as seen only after a complete walk over all slots that claimed nothing.
 //!
 //! # Who may touch what
 //! Word: by exchange anybody who may claim or pass; by store its owner. Tag and length beside it:
-//! the writing owner; the reading owner loads them once. Tail hint: producers; head hint: consumers.
+//! the writing owner; the reading owner loads them once. Tail hint: producers; head hint:
+//! consumers.
 //!
 //! # Pairing
-//! - `record-commit`: store in [`commit`] -> exchange in [`Consumption::claim`]; carries the payload.
-//! - `slot-release`: store in [`release`] -> exchange in [`claim_to_write`]; carries "no borrow left".
-//! - `epoch-bump`: add in [`bump_epoch`] -> load in [`Consumption::claim`]; carries the words put back.
-//! - `close`: store in [`close`], fence -> exchange, fence and load in [`claim_to_write`]: either the
-//!   producer sees the ring closed and aborts, or the closer's walk sees its claim.
+//! - `record-commit`: store in [`commit`] -> exchange in [`Consumption::claim`]; carries the
+//!   payload.
+//! - `slot-release`: store in [`release`] -> exchange in [`claim_to_write`]; carries "no borrow is
+//!   left".
+//! - `epoch-bump`: add in [`bump_epoch`] -> load in [`Consumption::claim`]; carries the words that
+//!   were put back.
+//! - `close`: store in [`close`], fence -> exchange, fence and load in [`claim_to_write`]. Either
+//!   the producer sees the ring closed and aborts, or the closer's walk sees its claim.
 //!
 //! # After a crash
 //! Dead in a claim: the word names the owner, and [`super::recovery`] makes it SKIP or COMMITTED.
-//! Dead between claim and hint: the next one walks. Dead in an abort: [`super::ledger`]. Dead between
-//! requeue and bump: the row is still in use, so the recoverer bumps.
+//! Dead between claim and hint: the next one walks. Dead in an abort: [`super::ledger`]. Dead
+//! between requeue and bump: the row is still in use, so the recoverer bumps.
 
 use super::{Damage, Owner, Store, ledger};
 use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence};
@@ -131,7 +136,14 @@ impl Shape {
         // A position has 64 bits; those above the slot number are its lap, of which 48 fit.
         let lap_bits = (64 - slot_bits).min(48);
         let lap_mask = u64::MAX >> (64 - lap_bits);
-        Self { slots, stride, payload_offset, slot_bytes, slot_bits, lap_mask }
+        Self {
+            slots,
+            stride,
+            payload_offset,
+            slot_bytes,
+            slot_bits,
+            lap_mask,
+        }
     }
 
     /// How many slots.
@@ -167,7 +179,11 @@ impl Shape {
     /// The word that slot `index` has in a new ring that begins at `origin`.
     pub fn first_word(&self, index: u64, origin: u64) -> Word {
         let lap = self.lap(origin);
-        Word::free(if index < self.index(origin) { self.next_lap(lap) } else { lap })
+        Word::free(if index < self.index(origin) {
+            self.next_lap(lap)
+        } else {
+            lap
+        })
     }
 
     /// Where the word of slot `index` lies in the data area.
@@ -202,7 +218,11 @@ impl Shape {
 
     /// The same for a producer: behind the last position of this slot that was claimed.
     fn after_claimed(&self, position: u64, word: Word, ahead: i64) -> u64 {
-        let laps = if word.state() == FREE { ahead - 1 } else { ahead };
+        let laps = if word.state() == FREE {
+            ahead - 1
+        } else {
+            ahead
+        };
         self.same_slot(position, laps).wrapping_add(1)
     }
 
@@ -275,6 +295,7 @@ pub fn claim_to_write<S: Store + ?Sized>(
         if ahead == 0 && word.state() == FREE {
             let mine = word.taken(me, WRITING);
             // sync(slot-release): acquire half.
+            // relaxed: a failure decides nothing.
             if slot
                 .compare_exchange(word.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
                 .is_err()
@@ -282,8 +303,14 @@ pub fn claim_to_write<S: Store + ?Sized>(
                 continue;
             }
             // relaxed: a hint (INV-2).
-            control.tail.hint.store(position.wrapping_add(1), Ordering::Relaxed);
-            let held = Held { position, word: mine };
+            control
+                .tail
+                .hint
+                .store(position.wrapping_add(1), Ordering::Relaxed);
+            let held = Held {
+                position,
+                word: mine,
+            };
             return admit(shape, store, me, held);
         }
         if word.state() > SKIP {
@@ -294,7 +321,9 @@ pub fn claim_to_write<S: Store + ?Sized>(
             return Err(if is_closed(store) {
                 Refusal::Closed
             } else {
-                Refusal::Blocked { mark: mark(position, word) }
+                Refusal::Blocked {
+                    mark: mark(position, word),
+                }
             });
         }
         position = shape.after_claimed(position, word, ahead);
@@ -328,7 +357,9 @@ pub fn commit<S: Store + ?Sized>(shape: &Shape, store: &S, held: Held, tag: u32,
     shape.meta(store, index).store(meta, Ordering::Relaxed);
     let committed = Word::new(held.word.lap(), 0, 0, COMMITTED);
     // sync(record-commit): release half.
-    shape.word(store, index).store(committed.0, Ordering::Release);
+    shape
+        .word(store, index)
+        .store(committed.0, Ordering::Release);
 }
 
 /// Turns a claim into nothing. The slot is passed by the next consumer, never freed here: a slot
@@ -391,11 +422,7 @@ impl Consumption {
 
 /// INV-5: one walk over all slots for a record that was given back.
 #[cold]
-fn claim_given_back<S: Store + ?Sized>(
-    shape: &Shape,
-    store: &S,
-    me: Owner,
-) -> Option<Held> {
+fn claim_given_back<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner) -> Option<Held> {
     // relaxed: a hint, and only of where the oldest record is.
     let start = store.control().head.position.load(Ordering::Relaxed);
     for step in 0..shape.slots {
@@ -408,11 +435,15 @@ fn claim_given_back<S: Store + ?Sized>(
         }
         let mine = word.taken(me, READING);
         // sync(record-commit): acquire half.
+        // relaxed: a failure decides nothing.
         let claimed = slot.compare_exchange(word.0, mine.0, Ordering::AcqRel, Ordering::Relaxed);
         // A failure is another consumer's claim: if that one gives it back, the epoch moves on.
         if claimed.is_ok() {
             let position = position_of(shape, start, index, mine);
-            return Some(Held { position, word: mine });
+            return Some(Held {
+                position,
+                word: mine,
+            });
         }
     }
     None
@@ -444,11 +475,15 @@ fn claim_in_order<S: Store + ?Sized>(
             (0, COMMITTED) => {
                 let mine = word.taken(me, READING);
                 // sync(record-commit): acquire half.
+                // relaxed: a failure decides nothing.
                 match slot.compare_exchange(word.0, mine.0, Ordering::AcqRel, Ordering::Relaxed) {
                     Ok(_) => {
                         // relaxed: a hint (INV-2).
                         head.store(position.wrapping_add(1), Ordering::Relaxed);
-                        return Ok(Held { position, word: mine });
+                        return Ok(Held {
+                            position,
+                            word: mine,
+                        });
                     }
                     Err(_) => position,
                 }
@@ -457,6 +492,7 @@ fn claim_in_order<S: Store + ?Sized>(
                 let free = Word::free(shape.next_lap(word.lap()));
                 // sync(slot-release): release half.
                 // sync(record-commit): acquire half.
+                // relaxed: a failure decides nothing.
                 let passed =
                     slot.compare_exchange(word.0, free.0, Ordering::AcqRel, Ordering::Relaxed);
                 *made_space |= passed.is_ok();
@@ -465,7 +501,11 @@ fn claim_in_order<S: Store + ?Sized>(
             (0, READING) => position.wrapping_add(1),
             (_, FREE..=SKIP) if ahead > 0 => shape.after_released(position, ahead),
             // Nothing written yet at this position, or nobody can write it yet.
-            (_, FREE..=SKIP) => return Err(Refusal::Blocked { mark: mark(position, word) }),
+            (_, FREE..=SKIP) => {
+                return Err(Refusal::Blocked {
+                    mark: mark(position, word),
+                });
+            }
             _ => return Err(no_such_state(word)),
         };
         position = next;
@@ -486,7 +526,9 @@ fn closed_or_blocked<S: Store + ?Sized>(
         // sync(record-commit): acquire half.
         let word = Word(shape.word(store, index).load(Ordering::Acquire));
         if word.state() != FREE {
-            return Err(Refusal::Blocked { mark: mark ^ word.0 });
+            return Err(Refusal::Blocked {
+                mark: mark ^ word.0,
+            });
         }
     }
     Err(Refusal::Closed)
@@ -504,11 +546,17 @@ pub fn tag_and_len<S: Store + ?Sized>(
     held: Held,
 ) -> Result<(u32, u32), Damage> {
     // relaxed: the claim acquired it.
-    let meta = shape.meta(store, shape.index(held.position)).load(Ordering::Relaxed);
+    let meta = shape
+        .meta(store, shape.index(held.position))
+        .load(Ordering::Relaxed);
     let (tag, len) = ((meta >> 32) as u32, meta as u32);
     if u64::from(len) > shape.slot_bytes {
         let expected = "expected at most the slot's size";
-        return Err(Damage { what: "a record's length", found: u64::from(len), expected });
+        return Err(Damage {
+            what: "a record's length",
+            found: u64::from(len),
+            expected,
+        });
     }
     Ok((tag, len))
 }
@@ -518,14 +566,18 @@ pub fn tag_and_len<S: Store + ?Sized>(
 pub fn release<S: Store + ?Sized>(shape: &Shape, store: &S, held: Held) {
     let free = Word::free(shape.next_lap(held.word.lap()));
     // sync(slot-release): release half.
-    shape.word(store, held.position).store(free.0, Ordering::Release);
+    shape
+        .word(store, held.position)
+        .store(free.0, Ordering::Release);
 }
 
 /// Gives the record back to be delivered again.
 #[cold]
 pub fn requeue<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner, held: Held) {
     // sync(record-commit): release half.
-    shape.word(store, held.position).store(held.word.given_back().0, Ordering::Release);
+    shape
+        .word(store, held.position)
+        .store(held.word.given_back().0, Ordering::Release);
     bump_epoch(store);
     ledger::add(store.row(me), crate::layout::REDELIVERED, 1);
 }
@@ -533,7 +585,11 @@ pub fn requeue<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner, held: Hel
 /// Tells consumers to look for records that were given back.
 pub fn bump_epoch<S: Store + ?Sized>(store: &S) {
     // sync(epoch-bump): release half.
-    store.control().state.recovery_epoch.fetch_add(1, Ordering::AcqRel);
+    store
+        .control()
+        .state
+        .recovery_epoch
+        .fetch_add(1, Ordering::AcqRel);
 }
 
 /// Ends the stream. Consumers drain the ring and are told `Closed` then.
@@ -590,8 +646,12 @@ pub(super) fn sweep_slot<S: Store + ?Sized>(
         ledger::begin_skip(row, index);
         let skip = Word::new(word.lap(), 0, 0, SKIP);
         // sync(record-commit): release half.
+        // sync(record-commit): acquire half.
         let swapped = slot.compare_exchange(word.0, skip.0, Ordering::AcqRel, Ordering::Acquire);
-        debug_assert!(swapped.is_ok(), "INV-1: only the lock's holder changes this word");
+        debug_assert!(
+            swapped.is_ok(),
+            "INV-1: only the lock's holder changes this word"
+        );
         ledger::end_skip(row);
         return Some(Swept::Skipped);
     }
@@ -603,10 +663,18 @@ pub(super) fn sweep_slot<S: Store + ?Sized>(
             Word::free(shape.next_lap(word.lap()))
         };
         // sync(record-commit): release half.
+        // sync(record-commit): acquire half.
         // sync(slot-release): release half.
         let swapped = slot.compare_exchange(word.0, next.0, Ordering::AcqRel, Ordering::Acquire);
-        debug_assert!(swapped.is_ok(), "INV-1: only the lock's holder changes this word");
-        return Some(if kept { Swept::GivenBack } else { Swept::Dropped });
+        debug_assert!(
+            swapped.is_ok(),
+            "INV-1: only the lock's holder changes this word"
+        );
+        return Some(if kept {
+            Swept::GivenBack
+        } else {
+            Swept::Dropped
+        });
     }
     None
 }

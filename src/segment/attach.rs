@@ -88,7 +88,11 @@ pub fn attach_untrusted(
 ) -> Result<Untrusted, AttachError> {
     let mapped = attach_checked(location, role, options, |opened| {
         check_kind(opened, kind)?;
-        if opened.is_sealed { Ok(()) } else { Err(OpenError::NotSealed.into()) }
+        if opened.is_sealed {
+            Ok(())
+        } else {
+            Err(OpenError::NotSealed.into())
+        }
     })?;
     Ok(Untrusted::new(mapped))
 }
@@ -123,9 +127,16 @@ pub(super) fn join(
     role: Role,
     options: &AttachOptions,
 ) -> Result<Option<Mapped>, AttachError> {
-    let Some(pin) = opened.second()? else { return Ok(None) };
-    let map = Map::new(&pin, &opened.geometry, opened.map_bytes(), Access::ReadWrite)
-        .map_err(OpenError::io("map the file"))?;
+    let Some(pin) = opened.second()? else {
+        return Ok(None);
+    };
+    let map = Map::new(
+        &pin,
+        &opened.geometry,
+        opened.map_bytes(),
+        Access::ReadWrite,
+    )
+    .map_err(OpenError::io("map the file"))?;
     if !map.is_published() {
         return Err(OpenError::from(HeaderError::StillBeingCreated).into());
     }
@@ -148,7 +159,12 @@ pub(super) fn join(
     }
     let row = map.row(me);
     ledger::begin_life(row);
-    liveness::move_in(row, role, &Identity::of_this_process(), liveness::now_unix_ns());
+    liveness::move_in(
+        row,
+        role,
+        &Identity::of_this_process(),
+        liveness::now_unix_ns(),
+    );
     // Elsewhere a lock may go with the descriptor although the mapping is there (overlayfs).
     let pin = (!opened.system.is_supported()).then_some(pin);
     let mapped = Mapped::new(map, pin, opened, me, options);
@@ -165,11 +181,12 @@ fn tune(map: &Map, options: &AttachOptions) -> Result<(), AttachError> {
         map.prefault();
     }
     if options.lock_memory {
-        map.lock_memory().map_err(|source| AttachError::LockMemory {
-            needed_bytes: map.bytes_mapped(),
-            limit_bytes: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft),
-            source,
-        })?;
+        map.lock_memory()
+            .map_err(|source| AttachError::LockMemory {
+                needed_bytes: map.bytes_mapped(),
+                limit_bytes: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft),
+                source,
+            })?;
     }
     Ok(())
 }
@@ -211,7 +228,9 @@ fn lock_row(opened: &Opened, pin: &Private, map: &Map, role: Role) -> Result<Own
             let Identity { pid, command, .. } = Identity::in_row(map.row(owner));
             AttachError::RoleTaken { role, pid, command }
         }
-        None => AttachError::NoRow { participants: opened.geometry.participants },
+        None => AttachError::NoRow {
+            participants: opened.geometry.participants,
+        },
     })
 }
 
@@ -248,5 +267,9 @@ fn try_row(
     let is_mended = !is_free(&opened.file, Bytes::mending(owner)).map_err(probe)?;
     // sync(row-state): acquire half.
     let state = map.row(owner).state.load(Ordering::Acquire);
-    Ok(Err(if is_mended || state != ROW_ATTACHED { Taken::InMotion } else { Taken::Alive }))
+    Ok(Err(if is_mended || state != ROW_ATTACHED {
+        Taken::InMotion
+    } else {
+        Taken::Alive
+    }))
 }

@@ -52,7 +52,11 @@ pub struct CreateOptions {
 
 impl Default for CreateOptions {
     fn default() -> Self {
-        Self { mode: 0o600, huge_pages: false, force_file_system: false }
+        Self {
+            mode: 0o600,
+            huge_pages: false,
+            force_file_system: false,
+        }
     }
 }
 
@@ -126,17 +130,24 @@ fn allocate(file: &File, bytes: u64) -> Result<u64, CreateError> {
     let (limit_bytes, _) =
         getrlimit(Resource::RLIMIT_FSIZE).map_err(|e| io("read RLIMIT_FSIZE")(e.into()))?;
     if needed_bytes > limit_bytes {
-        return Err(CreateError::FileSizeLimit { needed_bytes, limit_bytes });
+        return Err(CreateError::FileSizeLimit {
+            needed_bytes,
+            limit_bytes,
+        });
     }
     let available_bytes = system.available_bytes();
     match allocate_in_parts(file, needed_bytes) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-            return Err(CreateError::NoSpace { needed_bytes, available_bytes });
+            return Err(CreateError::NoSpace {
+                needed_bytes,
+                available_bytes,
+            });
         }
         Err(error) => return Err(io("allocate the file")(error)),
     }
-    file.set_len(needed_bytes).map_err(io("set the file's size"))?;
+    file.set_len(needed_bytes)
+        .map_err(io("set the file's size"))?;
     Ok(needed_bytes)
 }
 

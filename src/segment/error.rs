@@ -238,7 +238,10 @@ impl OpenError {
     pub(super) fn opening(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
-            _ => Self::Io { step: "open the file", source },
+            _ => Self::Io {
+                step: "open the file",
+                source,
+            },
         }
     }
 
@@ -311,4 +314,5 @@ impl RemoveError {
 
 const FILE_SYSTEM_HINT: &str = "put the ring under /dev/shm, or force it and lose the guarantees";
 const OTHER_BOOT_HINT: &str = "recover it and accept the other boot, or remove it";
-const DAMAGED_HINT: &str = "remove the ring and create it again: somebody wrote to it who should not";
+const DAMAGED_HINT: &str =
+    "remove the ring and create it again: somebody wrote to it who should not";

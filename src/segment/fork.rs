@@ -37,7 +37,10 @@ struct List {
     forks: u64,
 }
 
-static LIST: Mutex<List> = Mutex::new(List { descriptors: Vec::new(), forks: 0 });
+static LIST: Mutex<List> = Mutex::new(List {
+    descriptors: Vec::new(),
+    forks: 0,
+});
 
 /// How many forks lie between the first process that attached and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -85,7 +88,10 @@ impl Private {
         // once more with forks kept waiting, which the first attempt showed to be quick.
         let file = if list.forks == forks { file } else { open()? };
         list.descriptors.push(file.as_raw_fd());
-        Ok(Self { file: ManuallyDrop::new(file), generation: generation() })
+        Ok(Self {
+            file: ManuallyDrop::new(file),
+            generation: generation(),
+        })
     }
 
     /// Whether this is the process that opened it.
@@ -129,7 +135,11 @@ fn install_handlers() -> io::Result<()> {
         // fork: they take a mutex before it, and after it only close, count and unlock.
         unsafe { libc::pthread_atfork(Some(before), Some(after_in_parent), Some(after_in_child)) }
     });
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(code))
+    }
 }
 
 extern "C" fn before() {
@@ -148,7 +158,9 @@ extern "C" fn after_in_child() {
     // relaxed: the child has a single thread.
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let _ = FORKING.try_with(|forking| {
-        let Some(mut list) = forking.take() else { return };
+        let Some(mut list) = forking.take() else {
+            return;
+        };
         for descriptor in list.descriptors.drain(..) {
             // SAFETY: open and ours to close (INV-1): no `Private` of this process closes it, since
             // the generation has changed.

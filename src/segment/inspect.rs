@@ -173,15 +173,21 @@ pub struct Counters {
 /// `Open` if the file is no ring, `Damaged` if its positions contradict each other.
 pub fn inspect(location: &Location) -> Result<Snapshot, InspectError> {
     let opened = Opened::new(location, Access::Read, true)?;
-    let map = Map::new(&opened.file, &opened.geometry, opened.map_bytes(), Access::Read)
-        .map_err(OpenError::io("map the file"))?;
+    let map = Map::new(
+        &opened.file,
+        &opened.geometry,
+        opened.map_bytes(),
+        Access::Read,
+    )
+    .map_err(OpenError::io("map the file"))?;
     let mut snapshot = blank(&opened, &map);
     match opened.geometry.shape() {
         Shape::Slots(slots, _) => look_at_slots(&slots, &map, &opened.geometry, &mut snapshot),
         Shape::Bytes(bytes) => look_at_bytes(&bytes, &map, &mut snapshot)?,
     }
-    snapshot.backlog_records =
-        snapshot.committed_records.saturating_sub(snapshot.released_records);
+    snapshot.backlog_records = snapshot
+        .committed_records
+        .saturating_sub(snapshot.released_records);
     for owner in owners(&map) {
         look_at_row(&opened, &map, owner, &mut snapshot);
     }
@@ -190,7 +196,9 @@ pub fn inspect(location: &Location) -> Result<Snapshot, InspectError> {
 
 /// Everything but positions and participants.
 fn blank(opened: &Opened, map: &Map) -> Snapshot {
-    let Opened { header, geometry, .. } = opened;
+    let Opened {
+        header, geometry, ..
+    } = opened;
     let state = &map.control().state;
     Snapshot {
         kind: geometry.kind,
@@ -201,7 +209,11 @@ fn blank(opened: &Opened, map: &Map) -> Snapshot {
         participants_max: geometry.participants,
         file_bytes: geometry.file_bytes,
         element: geometry.element.clone(),
-        ring_id: header.ring_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ring_id: header
+            .ring_id
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
         generation: header.generation,
         created_unix_ns: header.created_unix_ns,
         is_of_other_boot: !opened.is_of_this_boot(),
@@ -251,7 +263,13 @@ fn look_at_slots(
         }
         let position = slot_ring::position_of(shape, snapshot.tail, index, word);
         let (owner, attempts) = (word.owner(), word.attempts());
-        snapshot.list(ClaimInfo { owner, kind, position, bytes: 0, attempts });
+        snapshot.list(ClaimInfo {
+            owner,
+            kind,
+            position,
+            bytes: 0,
+            attempts,
+        });
     }
     let skipped = owners(map).fold(0, |sum: u64, owner| {
         let still_writing = |index| slot_ring::still_writing(shape, map, owner, index);
@@ -277,7 +295,11 @@ fn look_at_bytes(
     // relaxed: display only.
     let writing = control.tail.claim.load(Ordering::Relaxed);
     // relaxed: display only.
-    let reading = control.consumer.claim.load(Ordering::Relaxed).wrapping_sub(snapshot.head);
+    let reading = control
+        .consumer
+        .claim
+        .load(Ordering::Relaxed)
+        .wrapping_sub(snapshot.head);
     let claims = [
         (Owner::PRODUCER, ClaimKind::Writing, snapshot.tail, writing),
         (Owner::CONSUMER, ClaimKind::Reading, snapshot.head, reading),
@@ -286,7 +308,13 @@ fn look_at_bytes(
         // A mark behind the head is one that the consumer has just released past.
         if (1..=shape.capacity()).contains(&bytes) {
             let owner = owner.number();
-            snapshot.list(ClaimInfo { owner, kind, position, bytes, attempts: 0 });
+            snapshot.list(ClaimInfo {
+                owner,
+                kind,
+                position,
+                bytes,
+                attempts: 0,
+            });
         }
     }
     Ok(())
@@ -317,7 +345,11 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         _ => RowState::Recovering,
     };
     let is_held = |bytes| !is_free(&opened.file, bytes).unwrap_or(true);
-    let Identity { pid, process_start, command } = Identity::in_row(row);
+    let Identity {
+        pid,
+        process_start,
+        command,
+    } = Identity::in_row(row);
     snapshot.participants.push(ParticipantInfo {
         number: owner.number(),
         role: role_of(row),

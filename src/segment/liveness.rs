@@ -26,7 +26,10 @@ use super::Role;
 
 const MENDING_BASE: u64 = LOCK_BASE + 4096;
 
-const _: () = assert!(size_of::<libc::off_t>() == 8, "lock bytes need 64-bit file offsets");
+const _: () = assert!(
+    size_of::<libc::off_t>() == 8,
+    "lock bytes need 64-bit file offsets"
+);
 
 /// A run of lock bytes.
 #[derive(Clone, Copy, Debug)]
@@ -37,29 +40,47 @@ pub(super) struct Bytes {
 
 impl Bytes {
     /// Held by whoever fills a file that has a private name.
-    pub(super) const CREATOR: Self = Self { start: LOCK_BASE - 1, count: 1 };
+    pub(super) const CREATOR: Self = Self {
+        start: LOCK_BASE - 1,
+        count: 1,
+    };
 
     /// The lock of a row.
     pub(super) fn row(owner: Owner) -> Self {
-        Self { start: LOCK_BASE + u64::from(owner.number()), count: 1 }
+        Self {
+            start: LOCK_BASE + u64::from(owner.number()),
+            count: 1,
+        }
     }
 
     /// The locks of rows 1 to `participants`.
     pub(super) fn all_rows(participants: u16) -> Self {
-        Self { start: LOCK_BASE + 1, count: participants.into() }
+        Self {
+            start: LOCK_BASE + 1,
+            count: participants.into(),
+        }
     }
 
     /// Held while somebody else mends the row.
     pub(super) fn mending(owner: Owner) -> Self {
-        Self { start: MENDING_BASE + u64::from(owner.number()), count: 1 }
+        Self {
+            start: MENDING_BASE + u64::from(owner.number()),
+            count: 1,
+        }
     }
 
     /// Held together by whoever mends the whole ring.
     pub(super) fn mending_all(participants: u16) -> Self {
-        Self { start: MENDING_BASE + 1, count: participants.into() }
+        Self {
+            start: MENDING_BASE + 1,
+            count: participants.into(),
+        }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the three kinds of lock are 0 to 2")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the three kinds of lock are 0 to 2"
+    )]
     fn flock(self, kind: libc::c_int) -> libc::flock {
         libc::flock {
             l_type: kind as libc::c_short,
@@ -76,7 +97,10 @@ impl Bytes {
 /// # Errors
 /// Those of `fcntl`, other than the conflict.
 pub(super) fn try_lock(file: impl AsFd, bytes: Bytes) -> io::Result<bool> {
-    match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&bytes.flock(libc::F_WRLCK))) {
+    match fcntl(
+        file.as_fd(),
+        FcntlArg::F_OFD_SETLK(&bytes.flock(libc::F_WRLCK)),
+    ) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -111,7 +135,10 @@ impl<F: AsFd> Drop for Lock<F> {
     fn drop(&mut self) {
         // Unlocking can only fail for want of memory when it splits a lock; then the bytes stay
         // locked until the description is closed.
-        let _ = fcntl(self.file.as_fd(), FcntlArg::F_OFD_SETLK(&self.bytes.flock(libc::F_UNLCK)));
+        let _ = fcntl(
+            self.file.as_fd(),
+            FcntlArg::F_OFD_SETLK(&self.bytes.flock(libc::F_UNLCK)),
+        );
     }
 }
 
@@ -142,7 +169,10 @@ impl Identity {
             // relaxed: display only.
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
-        let len = command.iter().position(|byte| *byte == 0).unwrap_or(COMMAND_BYTES);
+        let len = command
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(COMMAND_BYTES);
         Self {
             // relaxed: display only.
             pid: row.pid.load(Ordering::Relaxed),
@@ -169,7 +199,8 @@ pub(super) fn move_in(row: &Row, role: Role, identity: &Identity, now_unix_ns: u
     // relaxed: display only.
     row.pid.store(identity.pid, Ordering::Relaxed);
     // relaxed: display only.
-    row.process_start.store(identity.process_start, Ordering::Relaxed);
+    row.process_start
+        .store(identity.process_start, Ordering::Relaxed);
     // relaxed: display only.
     row.attached_unix_ns.store(now_unix_ns, Ordering::Relaxed);
     // relaxed: display only.
@@ -182,7 +213,10 @@ fn command() -> String {
     let kernel = std::fs::read("/proc/self/comm").ok();
     let name = kernel.unwrap_or_else(|| {
         let path = std::env::args_os().next().unwrap_or_default();
-        let name = std::path::Path::new(&path).file_name().unwrap_or_default().to_os_string();
+        let name = std::path::Path::new(&path)
+            .file_name()
+            .unwrap_or_default()
+            .to_os_string();
         std::os::unix::ffi::OsStringExt::into_vec(name)
     });
     printable(name.strip_suffix(b"\n").unwrap_or(&name))
@@ -205,7 +239,9 @@ fn process_start() -> Option<u64> {
 /// Nanoseconds since 1970 by the wall clock; 0 if it stands before that.
 pub(super) fn now_unix_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
 }
 
 /// The kernel's name of this boot; zeroes if it does not say.

@@ -55,7 +55,9 @@ impl Location {
             && !bare.contains(['/', '\0'])
             && !matches!(bare, "." | "..");
         if !usable {
-            return Err(ShmNameError { name: name.to_owned() });
+            return Err(ShmNameError {
+                name: name.to_owned(),
+            });
         }
         Ok(Self::path(Path::new("/dev/shm").join(bare)))
     }
@@ -222,7 +224,11 @@ impl FileSystem {
         let found = rustix::fs::fstatfs(file)?;
         let magic = u64::try_from(found.f_type).unwrap_or(0);
         let block_bytes = u64::try_from(found.f_bsize).unwrap_or(1).max(1);
-        Ok(Self { magic, block_bytes, free_blocks: found.f_bavail })
+        Ok(Self {
+            magic,
+            block_bytes,
+            free_blocks: found.f_bavail,
+        })
     }
 
     /// Refuses all but those whose locks and blocks are known to behave.
@@ -230,7 +236,10 @@ impl FileSystem {
         if force || self.is_supported() {
             return Ok(());
         }
-        Err(FileSystemError { name: name_of(self.magic), magic: self.magic })
+        Err(FileSystemError {
+            name: name_of(self.magic),
+            magic: self.magic,
+        })
     }
 
     /// Whether a mapping alone keeps a lock here, and `st_blocks` tells holes.
@@ -251,7 +260,9 @@ impl FileSystem {
     /// Bytes that a file of `bytes` has here: hugetlbfs knows whole pages only.
     pub(super) fn round_up(self, bytes: u64) -> u64 {
         match self.magic {
-            HUGETLBFS => bytes.checked_next_multiple_of(self.block_bytes).unwrap_or(bytes),
+            HUGETLBFS => bytes
+                .checked_next_multiple_of(self.block_bytes)
+                .unwrap_or(bytes),
             _ => bytes,
         }
     }
@@ -266,6 +277,10 @@ fn name_of(magic: u64) -> &'static str {
 impl FileSystem {
     /// One with a magic of one's choice.
     pub(super) fn with_magic(magic: u64) -> Self {
-        Self { magic, block_bytes: 4096, free_blocks: 0 }
+        Self {
+            magic,
+            block_bytes: 4096,
+            free_blocks: 0,
+        }
     }
 }

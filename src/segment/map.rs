@@ -50,7 +50,10 @@ impl Map {
         map_bytes: u64,
         access: Access,
     ) -> io::Result<Self> {
-        assert!(map_bytes >= geometry.file_bytes, "a map shorter than its ring");
+        assert!(
+            map_bytes >= geometry.file_bytes,
+            "a map shorter than its ring"
+        );
         let mut options = MmapOptions::new();
         options.len(usize::try_from(map_bytes).map_err(io::Error::other)?);
         let raw = fork::quietly(|| {
@@ -111,7 +114,10 @@ impl Map {
     /// A pointer to byte `offset` of the mapping, of which the caller has checked that `len` bytes
     /// lie inside one of its parts.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "inside a mapping, whose length is a usize")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "inside a mapping, whose length is a usize"
+    )]
     fn at(&self, offset: u64, len: u64) -> *mut u8 {
         debug_assert!(offset + len <= self.raw.len() as u64, "INV-1");
         // SAFETY: inside the mapping, or one past its end for 0 bytes: callers check the span
@@ -129,7 +135,9 @@ unsafe impl Store for Map {
     #[inline]
     #[expect(clippy::cast_ptr_alignment, reason = "128 divides the offset")]
     fn control(&self) -> &Control {
-        let control = self.at(CONTROL_OFFSET, size_of::<Control>() as u64).cast::<Control>();
+        let control = self
+            .at(CONTROL_OFFSET, size_of::<Control>() as u64)
+            .cast::<Control>();
         // SAFETY: inside the mapping (INV-1), at a multiple of 128 bytes from a page, valid as long
         // as `self` (INV-3); all of its fields are atomics, which others may write (INV-4).
         unsafe { &*control }

@@ -74,7 +74,10 @@ impl Mapped {
             return Err(AttachError::Forked);
         }
         // Of the same file even if its name has gone.
-        let opened = Opened { path: None, ..self.opened.again()? };
+        let opened = Opened {
+            path: None,
+            ..self.opened.again()?
+        };
         let mut another = join(opened, role, &self.options)?.ok_or(AttachError::Replaced)?;
         another.opened.path.clone_from(&self.opened.path);
         Ok(another)
@@ -162,7 +165,10 @@ impl Drop for Mapped {
             return;
         }
         // sync(row-state): release half.
-        self.map.row(self.me).state.store(ROW_FREE, Ordering::Release);
+        self.map
+            .row(self.me)
+            .state
+            .store(ROW_FREE, Ordering::Release);
         // SAFETY: dropped here and nowhere else, and nothing uses `map` after this; guards borrow
         // the handle and are gone. It unmaps, and with that lets go of the lock.
         unsafe { ManuallyDrop::drop(&mut self.map) };

@@ -54,10 +54,14 @@ impl Newborn {
         };
         let opened = File::open(directory).map_err(CreateError::io("open the directory"))?;
         let system = FileSystem::of(&opened);
-        system.map_err(CreateError::io("look at the file system"))?.check(options.force_file_system)?;
+        system
+            .map_err(CreateError::io("look at the file system"))?
+            .check(options.force_file_system)?;
         // Saves building what could not be linked; the link decides.
         if target.symlink_metadata().is_ok() {
-            return Err(CreateError::AlreadyExists { path: target.to_path_buf() });
+            return Err(CreateError::AlreadyExists {
+                path: target.to_path_buf(),
+            });
         }
         let (file, private) = match unnamed(directory) {
             Ok(file) => (file, None),
@@ -67,7 +71,11 @@ impl Newborn {
             }
             Err(error) => return Err(CreateError::io("create a file")(error)),
         };
-        Ok(Self { file, target: target.to_path_buf(), private })
+        Ok(Self {
+            file,
+            target: target.to_path_buf(),
+            private,
+        })
     }
 
     pub(super) fn file(&self) -> &File {
@@ -81,9 +89,9 @@ impl Newborn {
             None => self.link_unnamed().map_err(io::Error::from),
         };
         linked.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                CreateError::AlreadyExists { path: self.target.clone() }
-            }
+            io::ErrorKind::AlreadyExists => CreateError::AlreadyExists {
+                path: self.target.clone(),
+            },
             _ => CreateError::io("link the file to its name")(error),
         })
     }
@@ -93,9 +101,13 @@ impl Newborn {
         let follow = AtFlags::AT_SYMLINK_FOLLOW;
         match linkat(AT_FDCWD, &by_proc, AT_FDCWD, &self.target, follow) {
             // Without /proc the kernel lets some link by descriptor.
-            Err(Errno::ENOENT) if !by_proc.exists() => {
-                linkat(&self.file, "", AT_FDCWD, &self.target, AtFlags::AT_EMPTY_PATH)
-            }
+            Err(Errno::ENOENT) if !by_proc.exists() => linkat(
+                &self.file,
+                "",
+                AT_FDCWD,
+                &self.target,
+                AtFlags::AT_EMPTY_PATH,
+            ),
             other => other,
         }
     }
@@ -134,7 +146,9 @@ pub(super) fn named(directory: &Path, name: &OsStr) -> Result<(File, PathBuf), C
         let path = directory.join(private_name(name)?);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let file = options.open(&path).map_err(CreateError::io("create a file"))?;
+        let file = options
+            .open(&path)
+            .map_err(CreateError::io("create a file"))?;
         let locked = liveness::try_lock(&file, Bytes::CREATOR);
         // A sweeper may have been quicker than the lock (INV-1).
         let kept = locked.and_then(|locked| Ok(locked && file.metadata()?.nlink() > 0));
@@ -147,7 +161,9 @@ pub(super) fn named(directory: &Path, name: &OsStr) -> Result<(File, PathBuf), C
             }
         }
     }
-    Err(CreateError::io("create a file")(io::ErrorKind::ResourceBusy.into()))
+    Err(CreateError::io("create a file")(
+        io::ErrorKind::ResourceBusy.into(),
+    ))
 }
 
 /// `.NAME.annulus-`, with as much of NAME as fits.
@@ -161,7 +177,9 @@ fn private_name(name: &OsStr) -> Result<OsString, CreateError> {
     let mut number = [0; 8];
     random(&mut number).map_err(CreateError::io("draw a private name"))?;
     let suffix = format!("{}-{:016x}", std::process::id(), u64::from_le_bytes(number));
-    Ok(OsString::from_vec([private_prefix(name), suffix.into_bytes()].concat()))
+    Ok(OsString::from_vec(
+        [private_prefix(name), suffix.into_bytes()].concat(),
+    ))
 }
 
 /// Removes what dead creators of `name` left. Best effort: whatever fails is left to the next one.
@@ -170,7 +188,9 @@ pub(super) fn sweep(directory: &Path, name: &OsStr) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_private(&prefix, entry.file_name().as_bytes())) {
         let path = entry.path();
-        let Ok(file) = open_path(&path, Access::ReadWrite, libc::O_NOFOLLOW) else { continue };
+        let Ok(file) = open_path(&path, Access::ReadWrite, libc::O_NOFOLLOW) else {
+            continue;
+        };
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         if is_file && liveness::try_lock(&file, Bytes::CREATOR).unwrap_or(false) {
             let _ = std::fs::remove_file(&path);
@@ -179,9 +199,14 @@ pub(super) fn sweep(directory: &Path, name: &OsStr) {
 }
 
 fn is_private(prefix: &[u8], name: &[u8]) -> bool {
-    let Some(suffix) = name.strip_prefix(prefix) else { return false };
+    let Some(suffix) = name.strip_prefix(prefix) else {
+        return false;
+    };
     let mut parts = suffix.split(|byte| *byte == b'-');
-    let (pid, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (pid, number) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     parts.next().is_none()
         && !pid.is_empty()
         && pid.iter().all(u8::is_ascii_digit)

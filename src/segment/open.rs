@@ -49,8 +49,18 @@ impl Opened {
         }
         // Absolute, for the process may change its directory while the handle lives.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
-        let path = location.as_path().filter(|_| header.anonymous == 0).map(absolute);
-        Ok(Self { file, header, geometry, system, path, is_sealed })
+        let path = location
+            .as_path()
+            .filter(|_| header.anonymous == 0)
+            .map(absolute);
+        Ok(Self {
+            file,
+            header,
+            geometry,
+            system,
+            path,
+            is_sealed,
+        })
     }
 
     /// The same file for one more participant.
@@ -85,7 +95,9 @@ impl Opened {
 
     /// Whether the name that the file was found by is gone, or leads elsewhere.
     pub(super) fn is_renamed(&self) -> Result<bool, OpenError> {
-        let Some(path) = &self.path else { return Ok(false) };
+        let Some(path) = &self.path else {
+            return Ok(false);
+        };
         match std::fs::metadata(path) {
             Ok(named) => Ok((named.dev(), named.ino()) != identity_of(&self.file)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -138,9 +150,11 @@ pub(super) fn read_header(file: &File, file_bytes: u64) -> Result<Header, OpenEr
     let bytes = bytemuck::bytes_of_mut(&mut header);
     match file.read_exact_at(bytes, 0) {
         Ok(()) => Ok(header),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(HeaderError::TooShort { found: file_bytes, expected: HEADER_BYTES }.into())
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(HeaderError::TooShort {
+            found: file_bytes,
+            expected: HEADER_BYTES,
         }
+        .into()),
         Err(error) => Err(OpenError::io("read the header")(error)),
     }
 }
@@ -153,7 +167,10 @@ fn check_blocks(
     const BLOCK_BYTES: u64 = 512;
     let allocated_bytes = metadata.blocks().saturating_mul(BLOCK_BYTES);
     if system.counts_blocks() && allocated_bytes < geometry.file_bytes {
-        return Err(OpenError::Sparse { allocated_bytes, file_bytes: geometry.file_bytes });
+        return Err(OpenError::Sparse {
+            allocated_bytes,
+            file_bytes: geometry.file_bytes,
+        });
     }
     Ok(())
 }

@@ -45,10 +45,20 @@ pub struct RecoverOptions {
 /// [`RecoverError`].
 pub fn recover(location: &Location, options: &RecoverOptions) -> Result<Recovered, RecoverError> {
     let opened = Opened::new(location, Access::ReadWrite, options.force_file_system)?;
-    let map = Map::new(&opened.file, &opened.geometry, opened.map_bytes(), Access::ReadWrite)
-        .map_err(OpenError::io("map the file"))?;
+    let map = Map::new(
+        &opened.file,
+        &opened.geometry,
+        opened.map_bytes(),
+        Access::ReadWrite,
+    )
+    .map_err(OpenError::io("map the file"))?;
     if opened.is_of_this_boot() {
-        return Ok(mend_others(&map, &opened.file, &opened.geometry.shape(), None));
+        return Ok(mend_others(
+            &map,
+            &opened.file,
+            &opened.geometry.shape(),
+            None,
+        ));
     }
     if !options.accept_other_boot {
         return Err(RecoverError::OtherBoot);
@@ -189,11 +199,7 @@ fn boot_words(map: &Map) -> [&AtomicU64; 2] {
 ///
 /// The words alone tell the frontier: behind the latest position that was claimed. All claimed ones
 /// must lie in the lap before it, all free ones in the lap from it on.
-fn mend_positions(
-    shape: &slot_ring::Shape,
-    map: &Map,
-    orphans: &mut [bool],
-) -> Result<(), Damage> {
+fn mend_positions(shape: &slot_ring::Shape, map: &Map, orphans: &mut [bool]) -> Result<(), Damage> {
     // relaxed: nobody else is attached, here and below (INV-3).
     let near = map.control().tail.hint.load(Ordering::Relaxed);
     let slots = shape.slots();
@@ -214,14 +220,19 @@ fn mend_positions(
         let position = slot_ring::position_of(shape, frontier, index, word);
         check_slot(slots, frontier, position, word)?;
         if word.state() == slot_ring::WRITING || word.state() == slot_ring::READING {
-            let orphan = orphans.get_mut(usize::from(word.owner())).filter(|_| word.owner() != 0);
+            let orphan = orphans
+                .get_mut(usize::from(word.owner()))
+                .filter(|_| word.owner() != 0);
             *orphan.ok_or(damaged(word, "expected one of the ring's participants"))? = true;
         }
     }
     // relaxed: as above.
     map.control().tail.hint.store(frontier, Ordering::Relaxed);
     // relaxed: as above. A hint that is too low costs a walk.
-    map.control().head.position.store(frontier.wrapping_sub(slots), Ordering::Relaxed);
+    map.control()
+        .head
+        .position
+        .store(frontier.wrapping_sub(slots), Ordering::Relaxed);
     Ok(())
 }
 
@@ -233,14 +244,24 @@ fn load(shape: &slot_ring::Shape, map: &Map, index: u64) -> Word {
 fn check_slot(slots: u64, frontier: u64, position: u64, word: Word) -> Result<(), Damage> {
     let in_order = match word.state() {
         slot_ring::FREE => position.wrapping_sub(frontier) < slots,
-        state if state <= slot_ring::SKIP => frontier.wrapping_sub(position).wrapping_sub(1) < slots,
+        state if state <= slot_ring::SKIP => {
+            frontier.wrapping_sub(position).wrapping_sub(1) < slots
+        }
         _ => return Err(damaged(word, "expected one of five states")),
     };
-    if in_order { Ok(()) } else { Err(damaged(word, "expected the lap of its neighbours")) }
+    if in_order {
+        Ok(())
+    } else {
+        Err(damaged(word, "expected the lap of its neighbours"))
+    }
 }
 
 fn damaged(word: Word, expected: &'static str) -> Damage {
-    Damage { what: "a slot's word", found: word.0, expected }
+    Damage {
+        what: "a slot's word",
+        found: word.0,
+        expected,
+    }
 }
 
 /// Reads from the head to the end: every header must be sound, and their number the journals'.
@@ -263,11 +284,19 @@ fn check_bytes(shape: &byte_ring::Shape, map: &Map) -> Result<(), Damage> {
                 return Ok(());
             }
             let expected = "expected the producer's count";
-            Err(Damage { what: "the number of records", found: next.records(), expected })
+            Err(Damage {
+                what: "the number of records",
+                found: next.records(),
+                expected,
+            })
         }
         byte_ring::ReadRefusal::Empty => {
             let expected = "expected the producer's journal to say so";
-            Err(Damage { what: "the end of the records", found: next.position(), expected })
+            Err(Damage {
+                what: "the end of the records",
+                found: next.position(),
+                expected,
+            })
         }
     }
 }

@@ -31,7 +31,10 @@ pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
         return unlink();
     }
     if path.is_symlink() {
-        return Err(OpenError::NotRegular { found: "a symbolic link" }.into());
+        return Err(OpenError::NotRegular {
+            found: "a symbolic link",
+        }
+        .into());
     }
     let opened = Opened::new(location, Access::ReadWrite, true)?;
     let participants = opened.geometry.participants;
@@ -44,13 +47,25 @@ pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
 }
 
 fn in_use(opened: &Opened) -> Result<RemoveError, OpenError> {
-    let map = Map::new(&opened.file, &opened.geometry, opened.map_bytes(), Access::Read)
-        .map_err(OpenError::io("map the file"))?;
+    let map = Map::new(
+        &opened.file,
+        &opened.geometry,
+        opened.map_bytes(),
+        Access::Read,
+    )
+    .map_err(OpenError::io("map the file"))?;
     let is_taken = |owner: &Owner| !is_free(&opened.file, Bytes::row(*owner)).unwrap_or(false);
     let taken: Vec<Owner> = owners(&map).filter(is_taken).collect();
     // A row that is in use tells who has it; one in motion may not yet.
-    let named = taken.iter().find(|owner| recovery::in_use(&map, **owner)).or(taken.first());
+    let named = taken
+        .iter()
+        .find(|owner| recovery::in_use(&map, **owner))
+        .or(taken.first());
     let identity = named.map(|owner| Identity::in_row(map.row(*owner)));
     let (pid, command) = identity.map_or((0, String::new()), |who| (who.pid, who.command));
-    Ok(RemoveError::InUse { attached: taken.len(), pid, command })
+    Ok(RemoveError::InUse {
+        attached: taken.len(),
+        pid,
+        command,
+    })
 }

@@ -43,7 +43,11 @@ pub struct Consumer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
-        Self { participant: Participant::new(attachment), shape, reader }
+        Self {
+            participant: Participant::new(attachment),
+            shape,
+            reader,
+        }
     }
 
     pub(crate) fn participant(&self) -> &Participant<A> {
@@ -68,7 +72,11 @@ impl<A: Attachment> Consumer<A> {
         let released = self.reader.released().position();
         let backlog = tail.wrapping_sub(released);
         // While the producer is at work its journal may be read half-way.
-        if backlog > self.shape.capacity() { 0 } else { backlog }
+        if backlog > self.shape.capacity() {
+            0
+        } else {
+            backlog
+        }
     }
 
     /// Records released since the ring was created, by this consumer and those before it.
@@ -89,7 +97,11 @@ impl<A: Attachment> Consumer<A> {
 
     #[inline]
     fn find(&mut self, wait: Wait) -> Result<Found, ReadError> {
-        let Self { participant, shape, reader } = self;
+        let Self {
+            participant,
+            shape,
+            reader,
+        } = self;
         participant.wait_for(Side::Items, wait, || try_find(participant, shape, reader))
     }
 
@@ -143,7 +155,10 @@ impl<A: Attachment> Consumer<A> {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the longest record")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the longest record"
+    )]
     fn take(&mut self, found: Found, payload: &mut Vec<u8>) -> u32 {
         payload.clear();
         payload.resize(found.len as usize, 0);
@@ -252,7 +267,10 @@ impl<A: ZeroCopy> Consumer<A> {
     }
 
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "checked against the longest record")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "checked against the longest record"
+    )]
     fn lend(&self, found: Found) -> Peeked<'_> {
         let store = self.participant.store();
         let lease = store.read_lease(found.payload_offset, found.len);
@@ -264,7 +282,12 @@ impl<A: ZeroCopy> Consumer<A> {
         //   unsafe attach, on the heap because only our handles reach the memory (`ZeroCopy`).
         // - They are initialised: the memory began as zeroes.
         let bytes = unsafe { core::slice::from_raw_parts(start, found.len as usize) };
-        Peeked { tag: found.tag, bytes, mark: self.reader.next(), _lease: lease }
+        Peeked {
+            tag: found.tag,
+            bytes,
+            mark: self.reader.next(),
+            _lease: lease,
+        }
     }
 }
 
@@ -348,9 +371,21 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
 impl<'c, A: ZeroCopy> Record<'c, A> {
     #[inline]
     fn new(consumer: &'c mut Consumer<A>, before: Mark, found: Found) -> Self {
-        let Peeked { tag, bytes, _lease: lease, .. } = consumer.lend(found);
+        let Peeked {
+            tag,
+            bytes,
+            _lease: lease,
+            ..
+        } = consumer.lend(found);
         let (start, len) = (bytes.as_ptr(), bytes.len());
-        Self { consumer, before, tag, start, len, lease: Some(lease) }
+        Self {
+            consumer,
+            before,
+            tag,
+            start,
+            len,
+            lease: Some(lease),
+        }
     }
 
     /// The tag that its producer gave it.
@@ -370,7 +405,9 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
 
     fn give_back(&mut self) {
         self.lease = None;
-        self.consumer.reader.rewind_to(self.consumer.participant.store(), self.before);
+        self.consumer
+            .reader
+            .rewind_to(self.consumer.participant.store(), self.before);
         self.consumer.participant.count(REDELIVERED, 1);
     }
 }

@@ -30,7 +30,11 @@ impl Options {
     /// A ring of `capacity` bytes, a power of two from 4 KiB on. A record takes 8 bytes more than
     /// its payload, rounded up to a multiple of 8, and may be just under half the capacity long.
     pub fn new(capacity: u64) -> Self {
-        Self { capacity, element: None, origin: 0 }
+        Self {
+            capacity,
+            element: None,
+            origin: 0,
+        }
     }
 
     /// Makes it a typed ring of `T`: its name, size, alignment and schema stand in the file.
@@ -61,11 +65,17 @@ impl Options {
     ///
     /// # Errors
     /// If the capacity is no power of two from 4096 on, or the element does not fit.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "a new ring contradicts itself nowhere"
+    )]
     pub fn heap(&self) -> Result<(Producer<Heap>, Consumer<Heap>), GeometryError> {
         let geometry = self.geometry()?;
         let (shape, bytes) = (geometry.shape(), geometry.data_bytes);
         let ring = HeapRing::new(shape, bytes, 2, geometry.origin, geometry.element);
-        let attach = |owner, role| HeapRing::attach(&ring, Some(owner), role).expect("a new ring's row is free");
+        let attach = |owner, role| {
+            HeapRing::attach(&ring, Some(owner), role).expect("the rows of a new ring are free")
+        };
         let producer = Producer::of(attach(Owner::PRODUCER, ROLE_PRODUCER));
         let consumer = Consumer::of(attach(Owner::CONSUMER, ROLE_CONSUMER));
         let whole = "a new ring contradicts itself nowhere";

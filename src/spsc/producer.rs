@@ -39,7 +39,11 @@ pub struct Producer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Producer<A> {
     pub(super) fn new(attachment: A, shape: Shape, writer: Writer) -> Self {
-        Self { participant: Participant::new(attachment), shape, writer }
+        Self {
+            participant: Participant::new(attachment),
+            shape,
+            writer,
+        }
     }
 
     pub(crate) fn participant(&self) -> &Participant<A> {
@@ -62,7 +66,10 @@ impl<A: Attachment> Producer<A> {
     pub fn backlog(&self) -> u64 {
         // relaxed: an upper bound as of some moment since the last commit.
         let head = self.head().load(crate::sync::Ordering::Relaxed);
-        self.writer.tail().wrapping_sub(head).min(self.shape.capacity())
+        self.writer
+            .tail()
+            .wrapping_sub(head)
+            .min(self.shape.capacity())
     }
 
     fn head(&self) -> &crate::sync::AtomicU64 {
@@ -87,13 +94,20 @@ impl<A: Attachment> Producer<A> {
 
     #[inline]
     fn span(&mut self, len: usize, wait: Wait) -> Result<Span, ClaimError> {
-        let Self { participant, shape, writer } = self;
-        participant.wait_for(Side::Space, wait, || try_span(participant, shape, writer, len))
+        let Self {
+            participant,
+            shape,
+            writer,
+        } = self;
+        participant.wait_for(Side::Space, wait, || {
+            try_span(participant, shape, writer, len)
+        })
     }
 
     #[inline]
     fn stage(&mut self, span: Span, tag: u32, len: usize) {
-        self.writer.stage(&self.shape, self.participant.store(), span, tag, len as u64);
+        self.writer
+            .stage(&self.shape, self.participant.store(), span, tag, len as u64);
     }
 
     #[inline]
@@ -143,7 +157,8 @@ impl<A: Attachment> Producer<A> {
     }
 
     /// Ends the stream: further claims are refused, the consumer drains the ring and is then told
-    /// that it is closed. It stays closed for whoever attaches later, until [`reopen`](Self::reopen).
+    /// that it is closed. It stays closed for whoever attaches later, until
+    /// [`reopen`](Self::reopen).
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
             slot_ring::close(self.participant.store());
@@ -197,7 +212,10 @@ fn try_span<A: Attachment>(
 #[cold]
 #[expect(clippy::cast_possible_truncation, reason = "the ring lies in memory")]
 fn too_long(shape: &Shape, len: usize) -> TryClaimError {
-    TryClaimError::TooLong { len, max: shape.max_record() as usize }
+    TryClaimError::TooLong {
+        len,
+        max: shape.max_record() as usize,
+    }
 }
 
 impl<A: ZeroCopy> Producer<A> {
@@ -212,7 +230,9 @@ impl<A: ZeroCopy> Producer<A> {
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
         let span = self.try_span(len)?;
-        Ok(Claim { inner: Writing::new(self, span) })
+        Ok(Claim {
+            inner: Writing::new(self, span),
+        })
     }
 
     /// Waits for space for a record of at most `len` bytes.
@@ -226,7 +246,9 @@ impl<A: ZeroCopy> Producer<A> {
     #[inline]
     pub fn claim(&mut self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
         let span = self.span(len, wait)?;
-        Ok(Claim { inner: Writing::new(self, span) })
+        Ok(Claim {
+            inner: Writing::new(self, span),
+        })
     }
 
     /// Begins a batch: records that become visible all at once, with one publication, also if the
@@ -257,7 +279,9 @@ impl<A: ZeroCopy> Producer<A> {
             |this| this.try_span(len),
         )
         .await?;
-        Ok(Claim { inner: Writing::new(self, span) })
+        Ok(Claim {
+            inner: Writing::new(self, span),
+        })
     }
 }
 
@@ -290,7 +314,14 @@ impl<'p, A: ZeroCopy> Writing<'p, A> {
         let start = store.bytes(offset, span.len);
         let lease = Some(store.write_lease(offset, span.len));
         let len = span.len as usize;
-        Self { producer, span: Some(span), start, len, lease, bytes: PhantomData }
+        Self {
+            producer,
+            span: Some(span),
+            start,
+            len,
+            lease,
+            bytes: PhantomData,
+        }
     }
 
     #[inline]
@@ -392,7 +423,9 @@ impl<A: ZeroCopy> Batch<'_, A> {
     /// commit it.
     pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, A>, TryClaimError> {
         let span = self.producer.try_span(len)?;
-        Ok(BatchClaim { inner: Writing::new(self.producer, span) })
+        Ok(BatchClaim {
+            inner: Writing::new(self.producer, span),
+        })
     }
 
     /// Copies `payload` into the batch's next record.
@@ -427,7 +460,9 @@ impl<A: ZeroCopy> Batch<'_, A> {
 impl<A: ZeroCopy> Drop for Batch<'_, A> {
     fn drop(&mut self) {
         if !self.is_empty() {
-            self.producer.writer.abandon(self.producer.participant.store());
+            self.producer
+                .writer
+                .abandon(self.producer.participant.store());
             self.producer.unclaim();
         }
     }

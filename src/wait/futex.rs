@@ -33,8 +33,12 @@ mod real {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        let slept =
-            futex::wait(event.word.as_futex(), futex::Flags::empty(), armed, Some(&timeout));
+        let slept = futex::wait(
+            event.word.as_futex(),
+            futex::Flags::empty(),
+            armed,
+            Some(&timeout),
+        );
         slept != Err(rustix::io::Errno::TIMEDOUT)
     }
 
@@ -43,7 +47,11 @@ mod real {
     #[inline(never)]
     pub(crate) fn wake_sleepers(event: &EventLine) {
         // It fails only for an address that is not mapped, which `event` excludes.
-        let _woken = futex::wake(event.word.as_futex(), futex::Flags::empty(), i32::MAX as u32);
+        let _woken = futex::wake(
+            event.word.as_futex(),
+            futex::Flags::empty(),
+            i32::MAX as u32,
+        );
     }
 
     /// Makes every processor that runs a participant execute a full barrier. False if the kernel

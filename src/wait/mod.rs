@@ -136,7 +136,12 @@ pub(crate) struct Waiter<'w> {
 
 impl<'w> Waiter<'w> {
     pub(crate) fn new(wait: Wait, event: &'w EventLine) -> Self {
-        Self { wait, event, looks: 0, armed: None }
+        Self {
+            wait,
+            event,
+            looks: 0,
+            armed: None,
+        }
     }
 
     /// Lets time pass until another attempt makes sense. Returns whether it slept.
@@ -184,7 +189,9 @@ impl<'w> Waiter<'w> {
 
     #[cfg(not(loom))]
     fn sleep_bounded<A: Attachment>(&self, attachment: &A, armed: u32) -> Result<(), WaitEnd> {
-        let timeout = self.remaining().map_or(BOUND, |remaining| remaining.min(BOUND));
+        let timeout = self
+            .remaining()
+            .map_or(BOUND, |remaining| remaining.min(BOUND));
         if timeout.is_zero() {
             return Err(WaitEnd::TimedOut);
         }
@@ -204,7 +211,9 @@ impl<'w> Waiter<'w> {
     #[cfg(not(loom))]
     #[expect(clippy::disallowed_methods, reason = "this file may read the clock")]
     fn remaining(&self) -> Option<Duration> {
-        self.wait.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.wait
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -215,7 +224,11 @@ pub(crate) fn arm<S: Store + ?Sized>(store: &S, event: &EventLine) -> u32 {
     // sync(sleep-wake): acquire half.
     if !heavy_barrier() {
         // relaxed: whoever has not seen it yet delays this sleeper by one bound (INV-1).
-        store.control().state.real_fences.store(1, crate::sync::Ordering::Relaxed);
+        store
+            .control()
+            .state
+            .real_fences
+            .store(1, crate::sync::Ordering::Relaxed);
         crate::sync::full_fence();
     }
     armed
@@ -233,5 +246,10 @@ pub(crate) fn wake<S: Store + ?Sized>(store: &S, event: &EventLine) {
 #[inline]
 pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
     // relaxed: a switch that is thrown once; see `arm`.
-    store.control().state.real_fences.load(crate::sync::Ordering::Relaxed) != 0
+    store
+        .control()
+        .state
+        .real_fences
+        .load(crate::sync::Ordering::Relaxed)
+        != 0
 }

@@ -13,7 +13,13 @@ const LAST_MS: u64 = 100;
 
 /// What stood in the way, since when, and when to probe next.
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(loom, expect(dead_code, reason = "there is no time under loom, and nobody dies unseen"))]
+#[cfg_attr(
+    loom,
+    expect(
+        dead_code,
+        reason = "there is no time under loom, and nobody dies unseen"
+    )
+)]
 pub(crate) struct Patience {
     mark: u64,
     probe_at_ms: u64,
@@ -27,7 +33,11 @@ impl Patience {
         let now_ms = now_ms();
         if self.interval_ms == 0 || self.mark != mark {
             // The coarse clock stands for some milliseconds: one more is the least that has passed.
-            *self = Self { mark, probe_at_ms: now_ms + FIRST_MS + 1, interval_ms: FIRST_MS };
+            *self = Self {
+                mark,
+                probe_at_ms: now_ms + FIRST_MS + 1,
+                interval_ms: FIRST_MS,
+            };
             return false;
         }
         if now_ms < self.probe_at_ms {

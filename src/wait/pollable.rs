@@ -6,8 +6,8 @@
 //! on a condition variable.
 //!
 //! # Why nothing is missed
-//! The handle arms (event word, heavy barrier), then looks at the ring again, then polls. Whatever is
-//! published after that look changes the word, and the helper signals. A waker that died between
+//! The handle arms (event word, heavy barrier), then looks at the ring again, then polls. Whatever
+//! is published after that look changes the word, and the helper signals. A waker that died between
 //! its publication and its wake-up is recovered at the helper's bound, which wakes everybody. Only
 //! where somebody cannot use the asymmetric barrier does the helper signal at each bound, unasked.
 
@@ -64,11 +64,20 @@ impl<A: Attachment> Helper<A> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let readable = EventFd::from_value_and_flags(0, flags)?;
         let (orders, changed) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { attachment, side, readable, orders, changed });
+        let shared = Arc::new(Shared {
+            attachment,
+            side,
+            readable,
+            orders,
+            changed,
+        });
         let mine = Arc::clone(&shared);
         let builder = std::thread::Builder::new().name("annulus-helper".to_owned());
         let thread = builder.spawn(move || watch(&mine))?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Makes the descriptor unreadable until the ring moves; the caller looks again after this.
@@ -89,13 +98,17 @@ impl<A: Attachment> AsFd for Helper<A> {
 
 impl<A: Attachment> fmt::Debug for Helper<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Helper").field("side", &self.shared.side).finish_non_exhaustive()
+        f.debug_struct("Helper")
+            .field("side", &self.shared.side)
+            .finish_non_exhaustive()
     }
 }
 
 impl<A: Attachment> Drop for Helper<A> {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         if !self.shared.attachment.is_here() {
             return; // A forked child has no such thread.
         }
@@ -132,7 +145,10 @@ fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<u32> {
         if let Some(armed) = orders.armed {
             return Some(armed);
         }
-        orders = shared.changed.wait(orders).unwrap_or_else(PoisonError::into_inner);
+        orders = shared
+            .changed
+            .wait(orders)
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 

@@ -27,10 +27,12 @@ impl Reactor {
     /// Outside a tokio runtime with I/O enabled.
     pub(crate) fn register<A: Attachment>(helper: &Helper<A>) -> std::io::Result<Self> {
         let descriptor = helper.as_fd().try_clone_to_owned()?;
-        // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped, and the `AsyncFd` owns
-        // it; nothing takes it out.
+        // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped, and the `AsyncFd`
+        // owns it; nothing takes it out.
         let registered = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
-        Ok(Self { readable: registered.map_err(std::io::Error::from)? })
+        Ok(Self {
+            readable: registered.map_err(std::io::Error::from)?,
+        })
     }
 
     /// Waits until the helper signals.
