@@ -42,3 +42,8 @@ pub use wait::Wait;
 /// Under loom a handle lies on the heap unless it says otherwise.
 #[cfg(loom)]
 use protocol::heap::Heap as Mapped;
+
+/// The README's code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,6 +28,8 @@ pub use producer::{Batch, BatchClaim, Claim, Producer};
 pub enum Peer {
     /// It is attached and its process lives, running or stopped.
     Alive,
-    /// Nobody is attached: it has not come yet, has left, or died and was recovered.
+    /// The last one died without detaching, and nobody has taken its place.
+    Died,
+    /// Nobody is attached: it has not come yet, or has left.
     Absent,
 }

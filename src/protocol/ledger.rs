@@ -27,7 +27,7 @@
 //! The recoverer calls [`resolve`] first, which brings the row to a state with `abort_slot` 0;
 //! dying within it leaves either the old state or a resolved one.
 
-use crate::layout::{COUNTERS, Row, SKIPPED};
+use crate::layout::{COUNTERS, RECOVERED, Row, SKIPPED};
 use crate::sync::Ordering;
 
 /// Steps 1 to 3: announces that the claim of slot `index` becomes nothing.
@@ -90,6 +90,14 @@ pub fn add(row: &Row, counter: usize, count: u64) {
     let old = row.counters[counter].load(Ordering::Relaxed);
     // relaxed: as above.
     row.counters[counter].store(old.wrapping_add(count), Ordering::Relaxed);
+}
+
+/// Whether the last participant of a row that nobody uses was recovered rather than detached.
+pub fn ended_in_death(row: &Row) -> bool {
+    // relaxed: both stand still while nobody uses the row.
+    let recovered = row.counters[RECOVERED].load(Ordering::Relaxed);
+    // relaxed: as above.
+    recovered != row.baseline[RECOVERED].load(Ordering::Relaxed)
 }
 
 /// Begins a new life of a row: from here on its counters are counted for the new participant.

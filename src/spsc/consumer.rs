@@ -85,7 +85,7 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// What the kernel knows of the producer: exact as of some moment during the call. A producer
-    /// whose process has died is absent as soon as the kernel has taken its memory apart.
+    /// whose process has died is told as soon as the kernel has taken its memory apart.
     pub fn peer(&self) -> Peer {
         super::options::peer(self.participant.attachment(), Owner::PRODUCER)
     }

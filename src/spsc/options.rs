@@ -5,7 +5,7 @@ use crate::geometry::{Geometry, GeometryError};
 use crate::layout::{ROLE_CONSUMER, ROLE_PRODUCER};
 use crate::protocol::byte_ring::{self, Reader, Writer};
 use crate::protocol::heap::{Heap, HeapRing};
-use crate::protocol::{Attachment, Damage, Owner, recovery};
+use crate::protocol::{Attachment, Damage, Owner, Store, ledger, recovery};
 use crate::typed::Element;
 
 /// The numbers of a new SPSC ring.
@@ -99,7 +99,11 @@ pub(super) fn peer<A: Attachment>(attachment: &A, owner: Owner) -> Peer {
         return Peer::Alive;
     }
     attachment.mend();
-    Peer::Absent
+    if ledger::ended_in_death(attachment.store().row(owner)) {
+        Peer::Died
+    } else {
+        Peer::Absent
+    }
 }
 
 impl<A: Attachment> Producer<A> {

@@ -59,10 +59,7 @@ impl Peer {
     }
 
     /// Kills it; its memory is gone when this returns.
-    pub(super) fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+    pub(super) fn kill(self) {}
 
     /// Lets it go on.
     pub(super) fn nudge(&mut self) {
@@ -81,6 +78,13 @@ impl Peer {
             pid
         );
         assert!(libc::WIFSTOPPED(status));
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 }
 
@@ -185,7 +189,13 @@ fn create_under_a_limit(path: &Path) {
 
 fn fill_a_small_tmpfs(directory: &Path) {
     // SAFETY: no pointers.
-    if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } != 0 {
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return say("not allowed");
+    }
+    let (root, apart) = (c"/", libc::MS_REC | libc::MS_PRIVATE);
+    let (none, unused) = (std::ptr::null(), std::ptr::null());
+    // SAFETY: the path ends in a zero and outlives the call; the rest is not read for these flags.
+    if unsafe { libc::mount(none, root.as_ptr(), none, apart, unused) } != 0 {
         return say("not allowed");
     }
     let target = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).unwrap();

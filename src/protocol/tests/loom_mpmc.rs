@@ -1,0 +1,268 @@
+//! The slot ring: producers and consumers that all live.
+
+use loom::thread;
+
+use super::{Bare, check, slot_ring_for};
+use crate::layout::{COMMITTED, RELEASED, SKIPPED};
+use crate::protocol::Owner;
+use crate::{TryClaimError, TryReadError, Wait, mpmc};
+
+/// Pops until the ring is empty.
+fn drain(consumer: &mpmc::Consumer) -> Vec<u32> {
+    let (mut tags, mut payload) = (Vec::new(), Vec::new());
+    loop {
+        match consumer.try_pop(&mut payload) {
+            Ok(tag) => {
+                assert_eq!(payload, [tag as u8], "a torn record");
+                tags.push(tag);
+            }
+            Err(TryReadError::Empty) => return tags,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn pop(consumer: &mpmc::Consumer) -> u32 {
+    let mut payload = Vec::new();
+    let tag = consumer.pop(&mut payload, Wait::block()).unwrap();
+    assert_eq!(payload, [tag as u8], "a torn record");
+    tag
+}
+
+fn push(producer: &mpmc::Producer, tag: u32) {
+    producer.push(tag, &[tag as u8], Wait::block()).unwrap();
+}
+
+#[test]
+fn one_producer_and_one_consumer_go_several_laps_in_order() {
+    check(Some(3), || {
+        let (producer, consumer) = slot_ring_for(2);
+        let writing = thread::spawn(move || (1..=5).for_each(|tag| push(&producer, tag)));
+        for tag in 1..=5 {
+            assert_eq!(pop(&consumer), tag);
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn two_producers_fill_a_ring_that_one_consumer_drains() {
+    check(Some(2), || {
+        let (one, consumer) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let first = thread::spawn(move || [1, 2].map(|tag| push(&one, tag)));
+        let second = thread::spawn(move || push(&two, 10));
+        let seen = [(); 3].map(|()| pop(&consumer));
+        let of_one = seen.iter().copied().filter(|tag| *tag < 10).collect::<Vec<_>>();
+        assert_eq!(of_one, [1, 2], "each producer's records stay in order");
+        assert!(seen.contains(&10));
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+#[test]
+fn two_consumers_share_what_one_producer_writes() {
+    check(Some(2), || {
+        let (producer, one) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let first = thread::spawn(move || [pop(&one), pop(&one)]);
+        let second = thread::spawn(move || pop(&two));
+        (1..=3).for_each(|tag| push(&producer, tag));
+        let first = first.join().unwrap();
+        let second = second.join().unwrap();
+        assert!(first[0] < first[1], "one consumer sees records in order");
+        assert_eq!(first[0] + first[1] + second, 6, "each record goes to one consumer");
+    });
+}
+
+#[test]
+fn a_full_ring_refuses_and_loses_nothing_that_it_took() {
+    check(Some(3), || {
+        let (one, consumer) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let offer = |producer: &mpmc::Producer, tags: core::ops::Range<u32>| {
+            tags.filter(|tag| match producer.try_push(*tag, &[*tag as u8]) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error, TryClaimError::Full);
+                    false
+                }
+            })
+            .collect::<Vec<_>>()
+        };
+        let first = thread::spawn(move || offer(&one, 1..3));
+        let second = thread::spawn(move || offer(&two, 11..13));
+        let mut seen = drain(&consumer);
+        let mut taken = [first.join().unwrap(), second.join().unwrap()].concat();
+        assert!(taken.len() >= 2, "two slots take two records");
+        seen.extend(drain(&consumer));
+        seen.sort_unstable();
+        taken.sort_unstable();
+        assert_eq!(seen, taken);
+    });
+}
+
+#[test]
+fn a_position_that_wraps_the_lap_is_found_all_the_same() {
+    check(None, || {
+        let options = mpmc::Options::new(2, 8).participants(2).starting_at(u64::MAX);
+        let (producer, consumer) = options.heap().unwrap();
+        let writing = thread::spawn(move || (1..=3).for_each(|tag| push(&producer, tag)));
+        for tag in 1..=3 {
+            assert_eq!(pop(&consumer), tag);
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_payload_is_written_in_place_and_read_in_place() {
+    check(None, || {
+        let (producer, consumer) = slot_ring_for(2);
+        let writing = thread::spawn(move || {
+            for tag in 1..=3 {
+                let mut claim = producer.claim(8, Wait::block()).unwrap();
+                claim.fill(tag as u8);
+                claim.commit(tag);
+            }
+        });
+        for tag in 1..=3 {
+            let record = consumer.read(Wait::block()).unwrap();
+            assert_eq!((record.tag(), &record[..]), (tag, &[tag as u8; 8][..]));
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_is_seen_in_order_and_with_the_bytes_of_each_record() {
+    check(None, || {
+        let (producer, consumer) = slot_ring_for(2);
+        let writing = thread::spawn(move || {
+            let mut batch = producer.batch();
+            batch.try_push(1, &[1]).unwrap();
+            batch.try_push(2, &[2]).unwrap();
+            batch.commit();
+        });
+        let mut seen = drain(&consumer);
+        writing.join().unwrap();
+        seen.extend(drain(&consumer));
+        assert_eq!(seen, [1, 2]);
+    });
+}
+
+#[test]
+fn an_aborted_claim_is_passed_and_its_slot_written_again() {
+    check(Some(3), || {
+        let (one, consumer) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let bare = Bare::of(one.participant().attachment());
+        let aborting = thread::spawn(move || {
+            let mut claim = one.claim(1, Wait::block()).unwrap();
+            claim[0] = 9;
+            claim.abort();
+            drop(one);
+        });
+        let writing = thread::spawn(move || (1..=2).for_each(|tag| push(&two, tag)));
+        assert_eq!([pop(&consumer), pop(&consumer)], [1, 2]);
+        aborting.join().unwrap();
+        writing.join().unwrap();
+        assert_eq!(drain(&consumer), []);
+        assert_eq!(bare.counter(Owner::new(1).unwrap(), SKIPPED), 1);
+    });
+}
+
+#[test]
+fn the_bytes_of_an_aborted_claim_belong_to_the_next_lap_once_it_was_passed() {
+    // One producer aborts the slot that the other writes a lap later; nothing else orders them.
+    check(None, || {
+        let (one, consumer) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let claim = one.try_claim(1).unwrap();
+        claim.abort();
+        push(&two, 1);
+        let writing = thread::spawn(move || two.try_push(2, &[2]).is_ok());
+        assert_eq!(pop(&consumer), 1);
+        let written = writing.join().unwrap();
+        assert_eq!(drain(&consumer), if written { vec![2] } else { vec![] });
+    });
+}
+
+#[test]
+fn a_requeued_record_is_delivered_again_with_its_bytes() {
+    check(Some(3), || {
+        let (producer, one) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        let writing = thread::spawn(move || push(&producer, 1));
+        let requeueing = thread::spawn(move || match one.try_read() {
+            Ok(record) => {
+                assert_eq!(record[..], [1]);
+                record.requeue();
+                true
+            }
+            Err(_) => false,
+        });
+        let record = two.read(Wait::block()).unwrap();
+        let attempts = record.attempts();
+        assert_eq!((record.tag(), &record[..]), (1, &[1][..]));
+        drop(record);
+        let requeued = requeueing.join().unwrap();
+        writing.join().unwrap();
+        assert!(attempts == 0 || requeued);
+        assert_eq!(drain(&two), if requeued && attempts == 0 { vec![1] } else { vec![] });
+    });
+}
+
+#[test]
+fn a_consumer_that_has_seen_the_recovery_epoch_has_seen_what_was_given_back() {
+    // The record lies behind the head hint: only the walk for given-back records finds it.
+    check(None, || {
+        let (producer, one) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        push(&producer, 1);
+        let requeueing = thread::spawn(move || one.try_read().unwrap().requeue());
+        let early = drain(&two);
+        requeueing.join().unwrap();
+        assert_eq!([early, drain(&two)].concat(), [1]);
+    });
+}
+
+#[test]
+fn a_slot_is_not_written_while_the_last_reader_of_it_reads() {
+    check(Some(3), || {
+        let (producer, one) = slot_ring_for(3);
+        let two = one.try_clone().unwrap();
+        push(&producer, 1);
+        push(&producer, 2);
+        let reading = thread::spawn(move || drop(one.read(Wait::block()).unwrap()));
+        let writing = thread::spawn(move || push(&producer, 3));
+        let seen = [pop(&two), pop(&two)];
+        reading.join().unwrap();
+        writing.join().unwrap();
+        assert!(seen[0] < seen[1]);
+    });
+}
+
+#[test]
+fn a_row_that_is_attached_again_goes_on_counting() {
+    check(None, || {
+        let (producer, consumer) = slot_ring_for(3);
+        let bare = Bare::of(producer.participant().attachment());
+        let owner = producer.participant().me();
+        let keeper = producer.try_clone().unwrap();
+        let first = thread::spawn(move || {
+            push(&producer, 1);
+            drop(producer); // Detaches: row 1 is free.
+        });
+        let again = keeper.try_clone();
+        let reused = again.as_ref().is_ok_and(|again| again.participant().me() == owner);
+        if let Ok(again) = again {
+            push(&again, 2);
+        }
+        first.join().unwrap();
+        assert_eq!(bare.counter(owner, COMMITTED), 1 + u64::from(reused));
+        let seen = drain(&consumer);
+        assert_eq!(bare.counter(consumer.participant().me(), RELEASED), seen.len() as u64);
+    });
+}
