@@ -11,7 +11,9 @@ use core::cell::Cell;
 use core::cell::OnceCell;
 use std::sync::Arc;
 
-use crate::error::{TryError, WaitEnd};
+use crate::error::TryError;
+#[cfg(all(feature = "tokio", not(loom)))]
+use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
 use crate::protocol::{Attachment, Owner, Store};
 use crate::sync::Ordering;

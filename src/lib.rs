@@ -18,6 +18,7 @@ compile_error!(
      and membarrier(2). Elsewhere only `--cfg loom` builds, with the heap rings."
 );
 
+mod constructors;
 mod error;
 mod geometry;
 mod handle;

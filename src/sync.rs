@@ -208,6 +208,11 @@ mod lease {
     #[derive(Debug)]
     pub struct Leases(Vec<UnsafeCell<u64>>);
 
+    // SAFETY: the cells are never read or written; loom tracks who would.
+    unsafe impl Send for Leases {}
+    // SAFETY: as above: reporting access from two threads at once is what they are for.
+    unsafe impl Sync for Leases {}
+
     /// Exclusive access to a span of payload words, from the claim until the lease is dropped.
     #[derive(Debug)]
     pub struct WriteLease(#[expect(dead_code, reason = "held for its tracking")] Vec<MutPtr<u64>>);

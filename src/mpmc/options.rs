@@ -1,10 +1,13 @@
 //! How an MPMC ring is made and attached to.
 
 use super::{Consumer, Producer, Redelivery};
+use crate::constructors::{attachable, creatable};
 use crate::geometry::{Geometry, GeometryError};
-use crate::layout::{ROLE_CONSUMER, ROLE_PRODUCER};
+use crate::layout::{KIND_SPSC_BYTES, ROLE_CONSUMER, ROLE_PRODUCER};
 use crate::protocol::heap::{Heap, HeapRing};
-use crate::protocol::{Attachment, recovery, slot_ring};
+use crate::protocol::{Attachment, Damage, recovery, slot_ring};
+#[cfg(not(loom))]
+use crate::segment::{AttachError, Role};
 use crate::typed::Element;
 
 /// The numbers of a new MPMC ring.
@@ -97,6 +100,7 @@ impl Options {
     ///
     /// # Errors
     /// If a number is out of its range. `participants` must be 2 at least.
+    #[expect(clippy::missing_panics_doc, reason = "a new ring is of its own kind")]
     pub fn heap(&self) -> Result<(Producer<Heap>, Consumer<Heap>), GeometryError> {
         let geometry = self.geometry()?;
         let ring = HeapRing::new(
@@ -117,15 +121,24 @@ impl Options {
                 expected,
             });
         };
-        Ok((Producer::of(producer), Consumer::of(consumer)))
+        let kind = "a new ring is of its own kind";
+        Ok((
+            Producer::of(producer).expect(kind),
+            Consumer::of(consumer).expect(kind),
+        ))
     }
 }
 
 /// The slots' shape of an attachment to an MPMC ring.
-fn shape_of<A: Attachment>(attachment: &A) -> slot_ring::Shape {
+fn shape_of<A: Attachment>(attachment: &A) -> Result<slot_ring::Shape, Damage> {
     match attachment.shape() {
-        recovery::Shape::Slots(shape, _) => *shape,
-        recovery::Shape::Bytes(_) => unreachable!("attaching checks the kind of the ring"),
+        recovery::Shape::Slots(shape, _) => Ok(*shape),
+        // Attaching checks the kind before.
+        recovery::Shape::Bytes(_) => Err(Damage {
+            what: "the kind",
+            found: KIND_SPSC_BYTES.into(),
+            expected: "expected 2, an MPMC slot ring",
+        }),
     }
 }
 
@@ -138,16 +151,16 @@ pub struct NoRow {
 }
 
 impl<A: Attachment> Producer<A> {
-    pub(super) fn of(attachment: A) -> Self {
-        let shape = shape_of(&attachment);
-        Self::new(attachment, shape)
+    fn of(attachment: A) -> Result<Self, Damage> {
+        let shape = shape_of(&attachment)?;
+        Ok(Self::new(attachment, shape))
     }
 }
 
 impl<A: Attachment> Consumer<A> {
-    pub(super) fn of(attachment: A) -> Self {
-        let shape = shape_of(&attachment);
-        Self::new(attachment, shape)
+    fn of(attachment: A) -> Result<Self, Damage> {
+        let shape = shape_of(&attachment)?;
+        Ok(Self::new(attachment, shape))
     }
 }
 
@@ -163,7 +176,8 @@ impl Producer<Heap> {
     /// # Errors
     /// If all rows are taken.
     pub fn try_clone(&self) -> Result<Self, NoRow> {
-        another(self.participant().attachment(), ROLE_PRODUCER).map(Self::of)
+        let heap = another(self.participant().attachment(), ROLE_PRODUCER)?;
+        Ok(Self::new(heap, *self.shape()))
     }
 }
 
@@ -173,159 +187,35 @@ impl Consumer<Heap> {
     /// # Errors
     /// If all rows are taken.
     pub fn try_clone(&self) -> Result<Self, NoRow> {
-        another(self.participant().attachment(), ROLE_CONSUMER).map(Self::of)
+        let heap = another(self.participant().attachment(), ROLE_CONSUMER)?;
+        Ok(Self::new(heap, *self.shape()))
+    }
+}
+
+creatable!(Options);
+attachable!(Producer, Producer, MpmcSlots);
+attachable!(Consumer, Consumer, MpmcSlots);
+
+#[cfg(not(loom))]
+impl Producer {
+    /// Attaches another producer to the same ring.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn try_clone(&self) -> Result<Self, AttachError> {
+        let mapped = self.participant().attachment().another(Role::Producer)?;
+        Ok(Self::of(mapped)?)
     }
 }
 
 #[cfg(not(loom))]
-mod mapped {
-    use super::{Consumer, Options, Producer};
-    use crate::geometry::Kind;
-    use crate::segment::{
-        AttachError, AttachOptions, CreateError, CreateOptions, Location, Role, Untrusted, attach,
-        attach_untrusted, create, create_memfd,
-    };
-    use std::os::fd::OwnedFd;
-
-    impl Options {
-        /// Creates the ring's file, whole or not at all, for its owner only (mode 0600).
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn create(&self, location: impl Into<Location>) -> Result<(), CreateError> {
-            self.create_with(location, &CreateOptions::default())
-        }
-
-        /// Creates the ring's file as `options` say.
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn create_with(
-            &self,
-            location: impl Into<Location>,
-            options: &CreateOptions,
-        ) -> Result<(), CreateError> {
-            create(&location.into(), &self.geometry()?, options)
-        }
-
-        /// Creates the ring in a file without a name, to be handed to other processes as a
-        /// descriptor. `name` is for display.
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn memfd(&self, name: &str, options: &CreateOptions) -> Result<OwnedFd, CreateError> {
-            create_memfd(name, &self.geometry()?, options)
-        }
-    }
-
-    impl Producer {
-        /// Attaches a producer that trusts its peers, and so may lend slices of the ring itself.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// - Every process that can write to the ring's file, now or while this handle lives, uses
-        ///   it through this library (of the same layout version) only.
-        /// - None of them runs unsafe code that stores to a span it has not claimed, or to one that
-        ///   it has committed or released.
-        pub unsafe fn attach(location: impl Into<Location>) -> Result<Self, AttachError> {
-            // SAFETY: the caller's contract is the same.
-            unsafe { Self::attach_with(location, &AttachOptions::default()) }
-        }
-
-        /// Attaches as `options` say.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// As for [`attach`](Self::attach).
-        pub unsafe fn attach_with(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            attach(&location.into(), Role::Producer, Kind::MpmcSlots, options).map(Self::of)
-        }
-
-        /// Attaches another producer to the same ring.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn try_clone(&self) -> Result<Self, AttachError> {
-            self.participant()
-                .attachment()
-                .another(Role::Producer)
-                .map(Self::of)
-        }
-    }
-
-    impl Producer<Untrusted> {
-        /// Attaches a producer that need not trust its peers: whatever they do to the ring's
-        /// memory, it sees errors or wrong bytes and nothing worse. It copies, and lends nothing.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn attach_untrusting(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            attach_untrusted(&location.into(), Role::Producer, Kind::MpmcSlots, options)
-                .map(Self::of)
-        }
-    }
-
-    impl Consumer {
-        /// Attaches a consumer that trusts its peers, and so may lend slices of the ring itself.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// As for [`Producer::attach`].
-        pub unsafe fn attach(location: impl Into<Location>) -> Result<Self, AttachError> {
-            // SAFETY: the caller's contract is the same.
-            unsafe { Self::attach_with(location, &AttachOptions::default()) }
-        }
-
-        /// Attaches as `options` say.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// As for [`Producer::attach`].
-        pub unsafe fn attach_with(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            attach(&location.into(), Role::Consumer, Kind::MpmcSlots, options).map(Self::of)
-        }
-
-        /// Attaches another consumer to the same ring.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn try_clone(&self) -> Result<Self, AttachError> {
-            self.participant()
-                .attachment()
-                .another(Role::Consumer)
-                .map(Self::of)
-        }
-    }
-
-    impl Consumer<Untrusted> {
-        /// Attaches a consumer that need not trust its peers; see
-        /// [`Producer::attach_untrusting`].
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn attach_untrusting(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            attach_untrusted(&location.into(), Role::Consumer, Kind::MpmcSlots, options)
-                .map(Self::of)
-        }
+impl Consumer {
+    /// Attaches another consumer to the same ring.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn try_clone(&self) -> Result<Self, AttachError> {
+        let mapped = self.participant().attachment().another(Role::Consumer)?;
+        Ok(Self::of(mapped)?)
     }
 }

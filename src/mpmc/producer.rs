@@ -60,6 +60,10 @@ impl<A: Attachment> Producer<A> {
         &self.participant
     }
 
+    pub(super) fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
     /// The longest record in bytes: the size of a slot.
     #[expect(clippy::cast_possible_truncation, reason = "a slot lies in memory")]
     pub fn max_record(&self) -> usize {

@@ -194,22 +194,25 @@ pub fn check_word(offset: u64, total: u64) {
     check_span(offset, 8, total);
 }
 
-/// The data area: its words and its bytes are the same memory.
-#[cfg(not(loom))]
+/// The data area: its words and its bytes are the same memory. Under loom, whose atomics are not 8
+/// bytes, the words lie apart.
 #[derive(Debug)]
 struct Data {
     start: core::ptr::NonNull<u8>,
     layout: std::alloc::Layout,
+    #[cfg(loom)]
+    words: Vec<AtomicU64>,
 }
 
 // SAFETY: the memory is owned, and shared access to it is for the protocol's claims to order.
-#[cfg(not(loom))]
 unsafe impl Send for Data {}
 // SAFETY: as above; `&Data` gives out atomics and raw pointers only.
-#[cfg(not(loom))]
 unsafe impl Sync for Data {}
 
-#[cfg(not(loom))]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "checked against a usize before"
+)]
 impl Data {
     fn new(bytes: usize) -> Self {
         let layout = std::alloc::Layout::from_size_align(bytes.max(128), 128)
@@ -219,11 +222,16 @@ impl Data {
         let Some(start) = core::ptr::NonNull::new(start) else {
             std::alloc::handle_alloc_error(layout)
         };
-        Self { start, layout }
+        Self {
+            start,
+            layout,
+            #[cfg(loom)]
+            words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
+    #[cfg(not(loom))]
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "checked against a usize")]
     fn word(&self, offset: u64) -> &AtomicU64 {
         check_word(offset, self.layout.size() as u64);
         // SAFETY: the offset lies inside the allocation.
@@ -233,8 +241,13 @@ impl Data {
         unsafe { word.cast::<AtomicU64>().as_ref() }
     }
 
+    #[cfg(loom)]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        check_word(offset, self.layout.size() as u64);
+        &self.words[offset as usize / 8]
+    }
+
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "checked against a usize")]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         check_span(offset, len, self.layout.size() as u64);
         // SAFETY: the offset lies inside the allocation, or is one past its end for 0 bytes.
@@ -242,48 +255,9 @@ impl Data {
     }
 }
 
-#[cfg(not(loom))]
 impl Drop for Data {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, and nobody can reach it any more.
         unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
-/// Under loom an atomic is not 8 bytes, so words and bytes lie apart.
-#[cfg(loom)]
-#[derive(Debug)]
-struct Data {
-    words: Vec<AtomicU64>,
-    bytes: Box<[core::cell::UnsafeCell<u8>]>,
-}
-
-// SAFETY: the leases beside the data report every access to `bytes` that is not ordered.
-#[cfg(loom)]
-unsafe impl Send for Data {}
-// SAFETY: as above.
-#[cfg(loom)]
-unsafe impl Sync for Data {}
-
-#[cfg(loom)]
-impl Data {
-    fn new(bytes: usize) -> Self {
-        Self {
-            words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
-            bytes: (0..bytes).map(|_| core::cell::UnsafeCell::new(0)).collect(),
-        }
-    }
-
-    fn word(&self, offset: u64) -> &AtomicU64 {
-        check_word(offset, self.bytes.len() as u64);
-        &self.words[offset as usize / 8]
-    }
-
-    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
-        check_span(offset, len, self.bytes.len() as u64);
-        self.bytes[offset as usize..]
-            .as_ptr()
-            .cast::<u8>()
-            .cast_mut()
     }
 }

@@ -1,8 +1,9 @@
 //! How an SPSC ring is made and attached to.
 
 use super::{Consumer, Peer, Producer};
+use crate::constructors::{attachable, creatable};
 use crate::geometry::{Geometry, GeometryError};
-use crate::layout::{ROLE_CONSUMER, ROLE_PRODUCER};
+use crate::layout::{KIND_MPMC_SLOTS, ROLE_CONSUMER, ROLE_PRODUCER};
 use crate::protocol::byte_ring::{self, Reader, Writer};
 use crate::protocol::heap::{Heap, HeapRing};
 use crate::protocol::{Attachment, Damage, Owner, Store, ledger, recovery};
@@ -83,10 +84,15 @@ impl Options {
     }
 }
 
-fn shape_of<A: Attachment>(attachment: &A) -> byte_ring::Shape {
+fn shape_of<A: Attachment>(attachment: &A) -> Result<byte_ring::Shape, Damage> {
     match attachment.shape() {
-        recovery::Shape::Bytes(shape) => *shape,
-        recovery::Shape::Slots(..) => unreachable!("attaching checks the kind of the ring"),
+        recovery::Shape::Bytes(shape) => Ok(*shape),
+        // Attaching checks the kind before.
+        recovery::Shape::Slots(..) => Err(Damage {
+            what: "the kind",
+            found: KIND_MPMC_SLOTS.into(),
+            expected: "expected 1, an SPSC byte ring",
+        }),
     }
 }
 
@@ -108,7 +114,7 @@ pub(super) fn peer<A: Attachment>(attachment: &A, owner: Owner) -> Peer {
 
 impl<A: Attachment> Producer<A> {
     fn of(attachment: A) -> Result<Self, Damage> {
-        let shape = shape_of(&attachment);
+        let shape = shape_of(&attachment)?;
         let writer = Writer::resume(&shape, attachment.store())?;
         Ok(Self::new(attachment, shape, writer))
     }
@@ -116,146 +122,12 @@ impl<A: Attachment> Producer<A> {
 
 impl<A: Attachment> Consumer<A> {
     fn of(attachment: A) -> Result<Self, Damage> {
-        let shape = shape_of(&attachment);
+        let shape = shape_of(&attachment)?;
         let reader = Reader::resume(&shape, attachment.store())?;
         Ok(Self::new(attachment, shape, reader))
     }
 }
 
-#[cfg(not(loom))]
-mod mapped {
-    use super::{Consumer, Options, Producer};
-    use crate::geometry::Kind;
-    use crate::segment::{
-        AttachError, AttachOptions, CreateError, CreateOptions, Location, Role, Untrusted, attach,
-        attach_untrusted, create, create_memfd,
-    };
-    use std::os::fd::OwnedFd;
-
-    impl Options {
-        /// Creates the ring's file, whole or not at all, for its owner only (mode 0600).
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn create(&self, location: impl Into<Location>) -> Result<(), CreateError> {
-            self.create_with(location, &CreateOptions::default())
-        }
-
-        /// Creates the ring's file as `options` say.
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn create_with(
-            &self,
-            location: impl Into<Location>,
-            options: &CreateOptions,
-        ) -> Result<(), CreateError> {
-            create(&location.into(), &self.geometry()?, options)
-        }
-
-        /// Creates the ring in a file without a name, to be handed to other processes as a
-        /// descriptor. `name` is for display.
-        ///
-        /// # Errors
-        /// See [`CreateError`].
-        pub fn memfd(&self, name: &str, options: &CreateOptions) -> Result<OwnedFd, CreateError> {
-            create_memfd(name, &self.geometry()?, options)
-        }
-    }
-
-    impl Producer {
-        /// Attaches the producer, one that trusts its consumer and so may lend slices of the ring
-        /// itself. It goes on where the last one's committed records end.
-        ///
-        /// # Errors
-        /// See [`AttachError`]; `RoleTaken` names the producer that is attached.
-        ///
-        /// # Safety
-        /// - Every process that can write to the ring's file, now or while this handle lives, uses
-        ///   it through this library (of the same layout version) only.
-        /// - None of them runs unsafe code that stores to a span it has not claimed, or to one that
-        ///   it has committed or released.
-        pub unsafe fn attach(location: impl Into<Location>) -> Result<Self, AttachError> {
-            // SAFETY: the caller's contract is the same.
-            unsafe { Self::attach_with(location, &AttachOptions::default()) }
-        }
-
-        /// Attaches as `options` say.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// As for [`attach`](Self::attach).
-        pub unsafe fn attach_with(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            let mapped = attach(&location.into(), Role::Producer, Kind::SpscBytes, options)?;
-            Ok(Self::of(mapped)?)
-        }
-    }
-
-    impl Producer<Untrusted> {
-        /// Attaches a producer that need not trust its consumer: whatever that one does to the
-        /// ring's memory, this handle answers errors and nothing worse. It copies, and lends
-        /// nothing.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn attach_untrusting(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            let mapped =
-                attach_untrusted(&location.into(), Role::Producer, Kind::SpscBytes, options)?;
-            Ok(Self::of(mapped)?)
-        }
-    }
-
-    impl Consumer {
-        /// Attaches the consumer, one that trusts its producer and so may lend slices of the ring
-        /// itself. It goes on at the oldest record that was not released.
-        ///
-        /// # Errors
-        /// See [`AttachError`]; `RoleTaken` names the consumer that is attached.
-        ///
-        /// # Safety
-        /// As for [`Producer::attach`].
-        pub unsafe fn attach(location: impl Into<Location>) -> Result<Self, AttachError> {
-            // SAFETY: the caller's contract is the same.
-            unsafe { Self::attach_with(location, &AttachOptions::default()) }
-        }
-
-        /// Attaches as `options` say.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        ///
-        /// # Safety
-        /// As for [`Producer::attach`].
-        pub unsafe fn attach_with(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            let mapped = attach(&location.into(), Role::Consumer, Kind::SpscBytes, options)?;
-            Ok(Self::of(mapped)?)
-        }
-    }
-
-    impl Consumer<Untrusted> {
-        /// Attaches a consumer that need not trust its producer: whatever that one does to the
-        /// ring's memory, this handle sees errors or wrong bytes and nothing worse.
-        ///
-        /// # Errors
-        /// See [`AttachError`].
-        pub fn attach_untrusting(
-            location: impl Into<Location>,
-            options: &AttachOptions,
-        ) -> Result<Self, AttachError> {
-            let mapped =
-                attach_untrusted(&location.into(), Role::Consumer, Kind::SpscBytes, options)?;
-            Ok(Self::of(mapped)?)
-        }
-    }
-}
+creatable!(Options);
+attachable!(Producer, Producer, SpscBytes);
+attachable!(Consumer, Consumer, SpscBytes);

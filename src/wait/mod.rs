@@ -47,9 +47,9 @@ use std::time::{Duration, Instant};
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
 /// Looks before the first yield: a peer at work on the other processor needs far less.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 128 };
+const SPINS: u32 = 128;
 /// Yields before the first sleep.
-const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
+const YIELDS: u32 = 16;
 /// A spinner that has a deadline reads the clock once in this many looks.
 #[cfg(not(loom))]
 const LOOKS_PER_CLOCK: u32 = 32;
@@ -149,6 +149,8 @@ impl<'w> Waiter<'w> {
         self.looks = self.looks.saturating_add(1);
         match self.wait.how {
             How::Spin => spin_hint(),
+            // Loom would explore every spin.
+            How::Block if cfg!(loom) => return self.arm_or_sleep(attachment),
             _ if self.looks <= SPINS => spin_hint(),
             How::Yield => yield_now(),
             How::Block if self.looks <= SPINS + YIELDS => yield_now(),

@@ -14,7 +14,10 @@ fn drain(consumer: &mut spsc::Consumer) -> Vec<u32> {
     loop {
         match consumer.try_pop(&mut payload) {
             Ok(tag) => {
-                assert!(payload.iter().all(|byte| u32::from(*byte) == tag), "a torn record");
+                assert!(
+                    payload.iter().all(|byte| u32::from(*byte) == tag),
+                    "a torn record"
+                );
                 tags.push(tag);
             }
             Err(TryReadError::Empty) => return tags,
@@ -71,7 +74,10 @@ fn an_empty_ring_refuses_until_something_is_committed() {
             assert!(matches!(first, Ok(1) | Err(TryReadError::Empty)));
             let second = consumer.try_read().map(|record| record.tag());
             assert!(matches!(second, Ok(1 | 2) | Err(TryReadError::Empty)));
-            (consumer, u32::from(first.is_ok()) + u32::from(second.is_ok()))
+            (
+                consumer,
+                u32::from(first.is_ok()) + u32::from(second.is_ok()),
+            )
         });
         producer.try_push(1, &[1]).unwrap();
         producer.try_push(2, &[2]).unwrap();
@@ -183,7 +189,9 @@ fn a_producer_that_attaches_again_goes_on_in_space_that_was_released_meanwhile()
 fn write(bare: &Bare, tag: u32) -> bool {
     let shape = bare.bytes();
     let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
-    let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else { return false };
+    let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else {
+        return false;
+    };
     let payload = [tag as u8; 8];
     crate::protocol::copy::fill::<crate::Heap>(&bare.ring, span.payload_offset(&shape), &payload);
     writer.stage(&shape, &*bare.ring, span, tag, 8);
@@ -194,8 +202,12 @@ fn write(bare: &Bare, tag: u32) -> bool {
 #[test]
 fn a_producer_dead_at_any_step_leaves_whole_records_and_its_successor_goes_on() {
     // The second record lies behind padding.
-    check_every_death(Some(3), |steps| a_producer_dies_in_its_second_record(24, &steps));
-    check_every_death(Some(3), |steps| a_producer_dies_in_its_second_record(0, &steps));
+    check_every_death(Some(3), |steps| {
+        a_producer_dies_in_its_second_record(24, &steps)
+    });
+    check_every_death(Some(3), |steps| {
+        a_producer_dies_in_its_second_record(0, &steps)
+    });
 }
 
 fn a_producer_dies_in_its_second_record(origin: u64, steps: &Steps) {
@@ -210,7 +222,9 @@ fn a_producer_dies_in_its_second_record(origin: u64, steps: &Steps) {
             let shape = bare.bytes();
             let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
             bare.live(&steps, |ring| {
-                let span = writer.claim(&shape, ring, 24, false).expect("there is space");
+                let span = writer
+                    .claim(&shape, ring, 24, false)
+                    .expect("there is space");
                 ring.write(span.payload_offset(&shape), &[2; 24]);
                 writer.stage(&shape, ring, span, 2, 24);
                 writer.publish(&shape, ring);
@@ -241,7 +255,9 @@ fn a_producer_dead_in_a_batch_leaves_all_of_it_or_nothing() {
                 let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
                 bare.live(&steps, |ring| {
                     for tag in 1..=2 {
-                        let span = writer.claim(&shape, ring, 8, false).expect("there is space");
+                        let span = writer
+                            .claim(&shape, ring, 8, false)
+                            .expect("there is space");
                         ring.write(span.payload_offset(&shape), &[tag as u8; 8]);
                         writer.stage(&shape, ring, span, tag, 8);
                     }
@@ -272,7 +288,11 @@ fn a_journal_entry_torn_by_a_death_is_not_believed() {
             let bare = bare.clone();
             move || {
                 let [first, second] = &bare.ring.control().tail.journal;
-                let older = if first.end.load(Ordering::Acquire) < 32 { first } else { second };
+                let older = if first.end.load(Ordering::Acquire) < 32 {
+                    first
+                } else {
+                    second
+                };
                 older.records.store(3, Ordering::Release);
                 bare.recover(Owner::PRODUCER);
                 let writer = Writer::resume(&bare.bytes(), &*bare.ring).expect("sound words");
@@ -324,6 +344,9 @@ fn a_consumer_dead_at_any_step_leaves_what_it_had_not_released_to_its_successor(
         let (_producer, written) = writing.join().unwrap();
         read_on();
         let first = if released { vec![] } else { vec![1] };
-        assert_eq!(seen, [first, if written { vec![2] } else { vec![] }].concat());
+        assert_eq!(
+            seen,
+            [first, if written { vec![2] } else { vec![] }].concat()
+        );
     });
 }

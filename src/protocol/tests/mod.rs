@@ -30,7 +30,10 @@ fn check_every_death(bound: Bound, scenario: impl Fn(Steps) + Send + Sync + Clon
     let mut executions = 0;
     for before_step in 0.. {
         let died = std::sync::Arc::new(AtomicBool::new(false));
-        let steps = Steps { before_step, died: std::sync::Arc::clone(&died) };
+        let steps = Steps {
+            before_step,
+            died: std::sync::Arc::clone(&died),
+        };
         let scenario = scenario.clone();
         executions += explore(bound, move || scenario(steps.clone()));
         if !died.load(Relaxed) {
@@ -54,22 +57,34 @@ fn explore(bound: Bound, scenario: impl Fn() + Send + Sync + 'static) -> u64 {
     executions.load(Relaxed)
 }
 
-#[expect(clippy::print_stdout, reason = "how much was explored is what a reader wants to know")]
+#[expect(
+    clippy::print_stdout,
+    reason = "how much was explored is what a reader wants to know"
+)]
 fn report(bound: Bound, executions: u64) {
     let thread = std::thread::current();
-    let test = thread.name().unwrap_or("?").trim_start_matches("protocol::tests::");
+    let test = thread
+        .name()
+        .unwrap_or("?")
+        .trim_start_matches("protocol::tests::");
     let bound = bound.map_or("none".into(), |bound| bound.to_string());
     println!("{test}: bound {bound}, {executions} executions");
 }
 
 /// A byte ring of `capacity` bytes whose first position is `origin`.
 fn byte_ring_at(capacity: u64, origin: u64) -> (spsc::Producer, spsc::Consumer) {
-    spsc::Options::new(capacity).starting_at(origin).heap().expect("a possible ring")
+    spsc::Options::new(capacity)
+        .starting_at(origin)
+        .heap()
+        .expect("a possible ring")
 }
 
 /// A ring of 2 slots for records of up to 8 bytes.
 fn slot_ring_for(participants: u16) -> (mpmc::Producer, mpmc::Consumer) {
-    mpmc::Options::new(2, 8).participants(participants).heap().expect("a possible ring")
+    mpmc::Options::new(2, 8)
+        .participants(participants)
+        .heap()
+        .expect("a possible ring")
 }
 
 fn memory_of(attachment: &Heap) -> Arc<HeapRing> {
@@ -85,7 +100,10 @@ struct Bare {
 
 impl Bare {
     fn of(attachment: &Heap) -> Self {
-        Self { ring: memory_of(attachment), shape: *attachment.shape() }
+        Self {
+            ring: memory_of(attachment),
+            shape: *attachment.shape(),
+        }
     }
 
     fn slots(&self) -> slot_ring::Shape {
@@ -104,7 +122,10 @@ impl Bare {
 
     /// Takes a row for a participant that has no handle, because a handle's drop is no death.
     fn occupy(&self, owner: Owner) {
-        self.ring.row(owner).state.store(ROW_ATTACHED, Ordering::Release);
+        self.ring
+            .row(owner)
+            .state
+            .store(ROW_ATTACHED, Ordering::Release);
     }
 
     /// What the holder of the dead one's lock does, as `segment` does it: recover, then wake.
@@ -131,7 +152,10 @@ impl Bare {
     /// Lets `life` run until it reaches the step before which it is to die. Returns whether it got
     /// through alive. What a death leaves behind is what the shipped code has stored by then.
     fn live(&self, steps: &Steps, life: impl FnOnce(&Mortal)) -> bool {
-        let mortal = Mortal { ring: Arc::clone(&self.ring), left: Cell::new(steps.before_step) };
+        let mortal = Mortal {
+            ring: Arc::clone(&self.ring),
+            left: Cell::new(steps.before_step),
+        };
         match catch_unwind(AssertUnwindSafe(|| life(&mortal))) {
             Ok(()) => true,
             Err(cause) if cause.is::<Death>() => {
