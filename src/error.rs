@@ -116,7 +116,7 @@ pub enum WaitEnd {
     Replaced,
     /// The system refused what waiting as a future needs.
     #[cfg_attr(
-        any(loom, not(feature = "tokio")),
+        not(any(loom, feature = "tokio")),
         expect(dead_code, reason = "only futures need it")
     )]
     System(i32),
