@@ -115,10 +115,6 @@ pub enum WaitEnd {
     /// The name belongs to another file now.
     Replaced,
     /// The system refused what waiting as a future needs.
-    #[cfg_attr(
-        not(any(loom, feature = "tokio")),
-        expect(dead_code, reason = "only futures need it")
-    )]
     System(i32),
 }
 

@@ -7,7 +7,8 @@ use super::children::{Peer, slots_of};
 use super::{bytes, created, join_bytes, join_slots, slots};
 use crate::layout::{ROW_ATTACHED, ROW_RECOVERING};
 use crate::protocol::{Attachment, Owner, Store, recovery, slot_ring};
-use crate::segment::liveness::{Bytes, Lock};
+use crate::segment::fork::Private;
+use crate::segment::liveness::{Bytes, Lock, try_lock};
 use crate::segment::location::Access;
 use crate::segment::open::Opened;
 use crate::segment::{AttachError, Location, Mapped, RecoverOptions, Role, recover};
@@ -224,7 +225,7 @@ fn a_forked_child_has_no_handle_and_keeps_no_lock() {
         unsafe { libc::_exit(0) };
     }
     assert!(pid > 0);
-    drop(from_parent);
+    drop((from_parent, to_parent));
     let mut left = [9];
     from_child.read_exact(&mut left).unwrap();
     assert_eq!(left, [0], "the child's handle is not there");
@@ -246,6 +247,36 @@ fn a_forked_child_has_no_handle_and_keeps_no_lock() {
     // SAFETY: our child, our status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert_eq!(status, 0);
+}
+
+#[test]
+fn a_description_that_a_fork_has_copied_is_never_locked() {
+    let (_directory, path) = created(&bytes());
+    let (mut from_parent, to_child) = std::io::pipe().unwrap();
+    let child = std::cell::Cell::new(0);
+    let open_amid_a_fork = || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        if child.get() == 0 {
+            // SAFETY: the child waits for its parent and ends.
+            child.set(unsafe { libc::fork() });
+            if child.get() == 0 {
+                // SAFETY: open in the child, and used by nobody else there.
+                unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&to_child)) };
+                let _ = from_parent.try_clone().and_then(|mut pipe| pipe.read(&mut [0]));
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(0) };
+            }
+        }
+        Ok(file)
+    };
+    let private = Private::open(open_amid_a_fork).unwrap();
+    assert!(try_lock(&private, Bytes::row(Owner::PRODUCER)).unwrap());
+    drop(private);
+    join_bytes(&path, Role::Producer).unwrap();
+    drop(to_child);
+    assert_eq!(from_parent.read(&mut [0]).unwrap(), 0);
+    // SAFETY: our child; its status is of no interest.
+    unsafe { libc::waitpid(child.get(), std::ptr::null_mut(), 0) };
 }
 
 #[test]
