@@ -102,7 +102,7 @@ impl<A: Attachment> Consumer<A> {
         let mut consumption = self.consumption.borrow_mut();
         let outcome = consumption.claim(&self.shape, store, me, &mut made_space);
         if made_space {
-            self.participant.wake(Side::Space);
+            self.wake_after_release();
         }
         outcome
     }
@@ -134,7 +134,16 @@ impl<A: Attachment> Consumer<A> {
     #[inline]
     fn release(&self, held: Held) {
         self.release_quietly(held);
+        self.wake_after_release();
+    }
+
+    /// Wakes producers; in a closed ring also consumers, who may sleep until every slot is free.
+    #[inline]
+    fn wake_after_release(&self) {
         self.participant.wake(Side::Space);
+        if slot_ring::is_closed(self.participant.store()) {
+            self.participant.wake(Side::Items);
+        }
     }
 
     fn requeue(&self, held: Held) {
@@ -403,7 +412,7 @@ impl<A: ZeroCopy> Drop for Batch<'_, A> {
                 self.consumer.release_quietly(held);
             }
         }
-        self.consumer.participant.wake(Side::Space);
+        self.consumer.wake_after_release();
     }
 }
 

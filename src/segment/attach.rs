@@ -75,8 +75,8 @@ pub fn attach(
     attach_checked(location, role, options, |opened| check_kind(opened, kind))
 }
 
-/// Joins a ring whose other participants may do anything to its memory: only a sealed memfd will do,
-/// and payloads are copied.
+/// Joins a ring whose other participants may do anything to its memory: only a sealed memfd will
+/// do, and payloads are copied.
 ///
 /// # Errors
 /// See [`AttachError`]; `NotSealed` also for a file that has a name.

@@ -1,8 +1,8 @@
 //! A ring's file is born whole: it has its name only once everything in it is right.
 //!
 //! It is built without a name, every block of it allocated, initialised, its magic stored last, and
-//! then linked to its name, which fails if anything has that name already. So whoever opens it finds
-//! a ring, and of creators that race exactly one wins.
+//! then linked to its name, which fails if anything has that name already. So whoever opens it
+//! finds a ring, and of creators that race exactly one wins.
 //!
 //! # Invariants
 //! 1. `RLIMIT_FSIZE` is looked at before the first block is asked for: past it is SIGXFSZ.
@@ -175,8 +175,8 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T
     }
 }
 
-/// Stores what is not zero in a new ring; [`Control::new`](crate::layout::Control::new) and the heap
-/// ring do the same.
+/// Stores what is not zero in a new ring; [`Control::new`](crate::layout::Control::new) and the
+/// heap ring do the same.
 fn initialise(map: &Map, geometry: &Geometry) {
     let origin = geometry.origin;
     let control = map.control();

@@ -1,8 +1,8 @@
-//! Looking at a ring without joining it: opened for reading, mapped for reading, not a byte written.
+//! Looking at a ring without joining it: opened and mapped for reading, not a byte written.
 //!
 //! # What the numbers mean
-//! On a ring whose participants are dead or idle they are exact, whatever a kill has cut off: all of
-//! them follow from the words that recovery goes by. On a busy one each word is looked at once, at
+//! On a ring whose participants are dead or idle they are exact, whatever a kill has cut off: all
+//! of them follow from the words that recovery goes by. On a busy one each word is looked at once, at
 //! different times, so that sums can be off by what happened meanwhile.
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! A ring's file in memory: the only place with raw pointers to a mapping.
 //!
 //! # Invariants
-//! 1. A `Map` is at least `data_offset + data_bytes` long, and that file had every one of these bytes
-//!    allocated when it was mapped. Nothing here ever makes the file shorter; whoever else could is
+//! 1. A `Map` is at least `data_offset + data_bytes` long, and its file had every one of these
+//!    bytes allocated when it was mapped. Nothing here ever makes the file shorter; whoever else could is
 //!    spoken of in [`super`].
 //! 2. `data_offset` is a multiple of 64 KiB behind the rows, of which there are `participants`: a
 //!    [`Geometry`] is checked before it exists.

@@ -7,13 +7,13 @@
 //!
 //! # What is trusted
 //! Whoever can open the file for writing is trusted, with this exception: whatever stands in it,
-//! nothing here panics, loops for ever or touches memory outside the mapping. A damaged file gives a
-//! typed error. What we cannot stop others from doing:
+//! nothing here panics, loops for ever or touches memory outside the mapping. A damaged file gives
+//! a typed error. What we cannot stop others from doing:
 //! - to make the file shorter: then our next access beyond its end is SIGBUS. A memfd is sealed
 //!   against it, and [`Untrusted`] insists on the seal;
-//! - to write to bytes that the protocol gave to us: those who share a ring as [`Mapped`] promise not
-//!   to, which is why their attaching is `unsafe` further up. [`Untrusted`] lends no slices and copies
-//!   by words instead;
+//! - to write to bytes that the protocol gave to us: those who share a ring as [`Mapped`] promise
+//!   not to, which is why their attaching is `unsafe` further up. [`Untrusted`] lends no slices and
+//!   copies by words instead;
 //! - to hold locks that are not theirs, so that nobody is found dead: attaching then ends with an
 //!   error after a bounded time;
 //! - to lie in rows: pids, names and counters are for display.
@@ -48,7 +48,7 @@
 //! | --- | --- | --- |
 //! | creating | an unnamed file, or a private name | the kernel; the next creator |
 //! | attaching, before the row is in use | a FREE row, perhaps half filled | nothing to mend |
-//! | attached, in whatever operation | a row in use, a free lock | anybody's `mend`; the next attacher |
+//! | attached, in whatever operation | a row in use, a free lock | any `mend`; the next attacher |
 //! | detaching | a row in use or FREE | as above |
 //! | recovering | a row that is RECOVERING, a free lock | as above: all of it is done again |
 //! | adopting | a ring that is still of another boot | the next adopter |

@@ -10,9 +10,9 @@
 //! A mender that died before waking others delays them by one bound.
 //!
 //! # After a power loss
-//! A ring on ext4 or xfs comes back with any mixture of old and new pages. [`adopt`] checks all words
-//! against each other, and refuses a ring in which they do not fit. What it cannot check is payload,
-//! and whether records that fit are the newest ones: a ring is no journal. Counts may be off.
+//! A ring on ext4 or xfs comes back with any mixture of old and new pages. [`adopt`] checks all
+//! words against each other, and refuses a ring in which they do not fit. What it cannot check is
+//! payload, and whether records that fit are the newest: a ring is no journal. Counts may be off.
 
 use std::time::Duration;
 

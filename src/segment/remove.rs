@@ -17,8 +17,8 @@ use super::open::Opened;
 /// While it looks whether anybody lives, nobody can attach.
 ///
 /// # Errors
-/// `InUse` if somebody lives, unless forced; `Open` if the file is no ring, or the path is a symbolic
-/// link, unless forced; `NoPath` for a descriptor.
+/// `InUse` if somebody lives, unless forced; `Open` if the file is no ring, or the path is a
+/// symbolic link, unless forced; `NoPath` for a descriptor.
 pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
     let path = location.as_path().ok_or(RemoveError::NoPath)?;
     let unlink = || {

@@ -212,7 +212,7 @@ fn a_forked_child_has_no_handle_and_keeps_no_lock() {
     let mut consumer = ManuallyDrop::new(join_bytes(&path, Role::Consumer).unwrap());
     let (mut from_child, mut to_parent) = std::io::pipe().unwrap();
     let (mut from_parent, to_child) = std::io::pipe().unwrap();
-    // SAFETY: the child calls nothing that a lock of another thread could hold up, and ends by _exit.
+    // SAFETY: the child calls nothing that a lock of another thread could hold up, then ends.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         drop(to_child);
