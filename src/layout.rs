@@ -10,7 +10,8 @@
 //! # Invariants
 //! 1. A word has one width for ever: an `AtomicU64` here is only ever accessed as such.
 //! 2. Words that different sides write never share 128 bytes (two lines: adjacent-line prefetch).
-//! 3. The header is written before the magic and never again; an opener copies it out once.
+//! 3. The header is written before the magic and, but for the boot id of a ring that is adopted
+//!    after a reboot, never again; an opener copies it out once.
 //! 4. No number of the file is an index or a length before [`crate::segment`] has checked it.
 //!
 //! Sizes and offsets are pinned by the assertions at the end of this file and by the golden image

@@ -45,9 +45,17 @@ const LEN_BYTES: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
     #[error("{what} {number} is longer than {max} bytes, the longest record of this ring")]
-    TooLong { what: &'static str, number: u64, max: usize },
+    TooLong {
+        what: &'static str,
+        number: u64,
+        max: usize,
+    },
     #[error("the input ends inside record {number}: {found} of {expected} bytes are there")]
-    Truncated { number: u64, found: usize, expected: usize },
+    Truncated {
+        number: u64,
+        found: usize,
+        expected: usize,
+    },
 }
 
 /// A record that was cut and not yet sent.
@@ -91,7 +99,17 @@ impl Cutter {
         let raw_piece = raw_piece.min(max_record).max(1);
         let buffer = vec![0; BUFFER];
         let (start, end, searched, is_at_end, records) = (0, 0, 0, false, 0);
-        Self { framing, max_record, raw_piece, buffer, start, end, searched, is_at_end, records }
+        Self {
+            framing,
+            max_record,
+            raw_piece,
+            buffer,
+            start,
+            end,
+            searched,
+            is_at_end,
+            records,
+        }
     }
 
     /// Records taken so far.
@@ -125,14 +143,27 @@ impl Cutter {
     /// The next record, which stays the next until it is taken; `None` if more input is needed, or
     /// none is left.
     pub fn peek(&mut self) -> Result<Option<Cut<'_>>, CutError> {
-        let Some(Span { tag, before, len, .. }) = self.find()? else { return Ok(None) };
+        let Some(Span {
+            tag, before, len, ..
+        }) = self.find()?
+        else {
+            return Ok(None);
+        };
         let first = self.start + before;
-        Ok(Some(Cut { tag, bytes: &self.buffer[first..first + len] }))
+        Ok(Some(Cut {
+            tag,
+            bytes: &self.buffer[first..first + len],
+        }))
     }
 
     /// Takes the next record; returns the bytes of the input that it took. 0 if there is none.
     pub fn take(&mut self) -> Result<usize, CutError> {
-        let Some(Span { before, len, after, .. }) = self.find()? else { return Ok(0) };
+        let Some(Span {
+            before, len, after, ..
+        }) = self.find()?
+        else {
+            return Ok(0);
+        };
         let taken = before + len + after;
         self.start += taken;
         self.searched = 0;
@@ -155,7 +186,12 @@ impl Cutter {
         let there = self.end - self.start;
         let len = there.min(self.raw_piece);
         let whole = len == self.raw_piece || self.is_at_end;
-        whole.then_some(Span { tag: tag::RAW, before: 0, len, after: 0 })
+        whole.then_some(Span {
+            tag: tag::RAW,
+            before: 0,
+            len,
+            after: 0,
+        })
     }
 
     fn find_line(&mut self) -> Result<Option<Span>, CutError> {
@@ -167,8 +203,18 @@ impl Cutter {
             return Err(self.too_long("line"));
         }
         Ok(match newline {
-            Some(_) => Some(Span { tag: tag::LINE, before: 0, len, after: 1 }),
-            None if self.is_at_end => Some(Span { tag: tag::OPEN_LINE, before: 0, len, after: 0 }),
+            Some(_) => Some(Span {
+                tag: tag::LINE,
+                before: 0,
+                len,
+                after: 1,
+            }),
+            None if self.is_at_end => Some(Span {
+                tag: tag::OPEN_LINE,
+                before: 0,
+                len,
+                after: 0,
+            }),
             None => None,
         })
     }
@@ -185,14 +231,27 @@ impl Cutter {
         let is_whole = there.len() >= expected && there.len() >= LEN_BYTES;
         if !is_whole && self.is_at_end {
             let (number, found) = (self.records + 1, there.len());
-            return Err(CutError::Truncated { number, found, expected });
+            return Err(CutError::Truncated {
+                number,
+                found,
+                expected,
+            });
         }
         let len = expected - LEN_BYTES;
-        Ok(is_whole.then_some(Span { tag: tag::LEN32, before: LEN_BYTES, len, after: 0 }))
+        Ok(is_whole.then_some(Span {
+            tag: tag::LEN32,
+            before: LEN_BYTES,
+            len,
+            after: 0,
+        }))
     }
 
     fn too_long(&self, what: &'static str) -> CutError {
-        CutError::TooLong { what, number: self.records + 1, max: self.max_record }
+        CutError::TooLong {
+            what,
+            number: self.records + 1,
+            max: self.max_record,
+        }
     }
 }
 
@@ -283,14 +342,22 @@ mod tests {
     #[test]
     fn a_line_that_is_too_long_is_named() {
         let found = cut(Cutter::new(Framing::Lines, 3, 8), b"one\nfour\n", 64);
-        let expected = CutError::TooLong { what: "line", number: 2, max: 3 };
+        let expected = CutError::TooLong {
+            what: "line",
+            number: 2,
+            max: 3,
+        };
         assert_eq!(found, Err(expected));
     }
 
     #[test]
     fn a_length_that_no_record_has_is_refused_before_its_bytes_come() {
         let found = cut(Cutter::new(Framing::Len32, 3, 8), b"\xff\xff\xff\xffx", 64);
-        let expected = CutError::TooLong { what: "record", number: 1, max: 3 };
+        let expected = CutError::TooLong {
+            what: "record",
+            number: 1,
+            max: 3,
+        };
         assert_eq!(found, Err(expected));
     }
 
@@ -298,7 +365,14 @@ mod tests {
     fn an_input_that_ends_inside_a_record_says_where() {
         for (input, found, expected) in [(&b"\x03\0"[..], 2, 4), (b"\x03\0\0\0on", 6, 7)] {
             let outcome = cut(Cutter::new(Framing::Len32, 8, 8), input, 64);
-            assert_eq!(outcome, Err(CutError::Truncated { number: 1, found, expected }));
+            assert_eq!(
+                outcome,
+                Err(CutError::Truncated {
+                    number: 1,
+                    found,
+                    expected
+                })
+            );
         }
     }
 

@@ -101,12 +101,13 @@ struct AttachArgs {
 
 impl AttachArgs {
     fn options(&self) -> AttachOptions {
-        let mut options = AttachOptions::default();
-        options.prefault = self.prefault;
-        options.lock_memory = self.lock_memory;
-        options.huge_pages = self.huge_pages;
-        options.force_file_system = self.force_file_system;
-        options
+        AttachOptions {
+            prefault: self.prefault,
+            lock_memory: self.lock_memory,
+            huge_pages: self.huge_pages,
+            force_file_system: self.force_file_system,
+            accept_other_boot: false,
+        }
     }
 }
 

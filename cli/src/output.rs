@@ -3,7 +3,7 @@
 //! A record may be released once its bytes are out, and not before; so this buffer, unlike std's,
 //! tells how far it came when a write fails half-way.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -36,7 +36,12 @@ pub struct Output<'s> {
 
 impl<'s> Output<'s> {
     pub fn new(stop: &'s Stop) -> Self {
-        Self { stop, stdout: io::stdout(), buffer: Vec::with_capacity(BUFFER), written: 0 }
+        Self {
+            stop,
+            stdout: io::stdout(),
+            buffer: Vec::with_capacity(BUFFER),
+            written: 0,
+        }
     }
 
     /// Bytes that the kernel has taken.
@@ -77,7 +82,10 @@ fn write_all(
     mut bytes: &[u8],
 ) -> Result<(), Trouble> {
     while !bytes.is_empty() {
-        if !stop.wait_for(fd.as_fd(), For::Writing).map_err(Trouble::Failed)? {
+        if !stop
+            .wait_for(fd.as_fd(), For::Writing)
+            .map_err(Trouble::Failed)?
+        {
             return Err(Trouble::Stopped);
         }
         match nix::unistd::write(fd, bytes) {
@@ -93,14 +101,22 @@ fn write_all(
     Ok(())
 }
 
+/// Whether anybody reads what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    There,
+    Gone,
+}
+
 /// Prints a command's answer, which is small. A reader that went away is no failure.
-pub fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
+pub fn print(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::because("cannot write to standard output", &error))
-        }
-        _ => Ok(()),
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::because("cannot write to standard output", &error)),
     }
 }

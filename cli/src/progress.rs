@@ -31,7 +31,14 @@ impl Progress {
         let visible = io::stderr().is_terminal() && !other_end.is_terminal();
         let bar = visible.then(|| new_bar(expected_bytes));
         let now = Instant::now();
-        Self { bar, verb, records: 0, bytes: 0, since: now, shown: now }
+        Self {
+            bar,
+            verb,
+            records: 0,
+            bytes: 0,
+            since: now,
+            shown: now,
+        }
     }
 
     /// Records and bytes that went by.
@@ -67,7 +74,10 @@ impl Progress {
         bar.finish_and_clear();
         let seconds = (now - self.since).as_secs_f64();
         let (verb, bytes) = (self.verb, size::show(self.bytes));
-        eprintln!("{verb} {bytes} in {seconds:.1} s: {}", self.records_and_rate(now));
+        eprintln!(
+            "{verb} {bytes} in {seconds:.1} s: {}",
+            self.records_and_rate(now)
+        );
     }
 }
 

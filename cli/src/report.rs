@@ -30,7 +30,10 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(message: impl Display) -> Self {
-        Self { message: message.to_string(), hint: None }
+        Self {
+            message: message.to_string(),
+            hint: None,
+        }
     }
 
     /// `what`, and why: the error and its sources.
@@ -41,12 +44,18 @@ impl Failure {
     /// `cannot <verb> <path>: <causes>`.
     pub fn of_ring<E: Hinted>(verb: &str, path: &Path, error: &E) -> Self {
         let failure = Self::because(format_args!("cannot {verb} `{}`", path.display()), error);
-        Self { hint: error.hint_for(path), ..failure }
+        Self {
+            hint: error.hint_for(path),
+            ..failure
+        }
     }
 
     #[must_use]
     pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 
     pub fn print(&self) {
@@ -76,7 +85,9 @@ pub fn causes(error: &dyn Error) -> String {
 /// Names of files and programs are others' to choose: nothing of them may end the line or steer the
 /// terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 type Hint = Option<Cow<'static, str>>;
@@ -92,10 +103,13 @@ const FORCE_FILE_SYSTEM: &str =
 impl Hinted for CreateError {
     fn hint_for(&self, path: &Path) -> Hint {
         match self {
-            Self::AlreadyExists { .. } => Some(format!(
-                "look at it with `annulus stat {0}`, or remove it with `annulus rm {0}`",
-                path.display()
-            ).into()),
+            Self::AlreadyExists { .. } => Some(
+                format!(
+                    "look at it with `annulus stat {0}`, or remove it with `annulus rm {0}`",
+                    path.display()
+                )
+                .into(),
+            ),
             Self::FileSystem(_) => Some(FORCE_FILE_SYSTEM.into()),
             other => other.hint().map(Cow::from),
         }
@@ -105,10 +119,13 @@ impl Hinted for CreateError {
 impl Hinted for OpenError {
     fn hint_for(&self, path: &Path) -> Hint {
         match self {
-            Self::NotFound => Some(format!(
-                "create it first, e.g. `annulus create {} --spsc --capacity 1MiB`",
-                path.display()
-            ).into()),
+            Self::NotFound => Some(
+                format!(
+                    "create it first, e.g. `annulus create {} --spsc --capacity 1MiB`",
+                    path.display()
+                )
+                .into(),
+            ),
             Self::FileSystem(_) => Some(FORCE_FILE_SYSTEM.into()),
             other => other.hint().map(Cow::from),
         }
@@ -116,11 +133,14 @@ impl Hinted for OpenError {
 }
 
 fn other_boot(path: &Path) -> Hint {
-    Some(format!(
-        "check and adopt it with `annulus recover {0} --accept-other-boot`, or remove it with \
+    Some(
+        format!(
+            "check and adopt it with `annulus recover {0} --accept-other-boot`, or remove it with \
          `annulus rm {0}`",
-        path.display()
-    ).into())
+            path.display()
+        )
+        .into(),
+    )
 }
 
 impl Hinted for AttachError {
@@ -172,8 +192,14 @@ mod tests {
     #[test]
     fn causes_are_told_once_each() {
         let source = std::io::Error::other("the disk is made of cheese");
-        let error = OpenError::Io { step: "open the file", source };
-        assert_eq!(causes(&error), "cannot open the file: the disk is made of cheese");
+        let error = OpenError::Io {
+            step: "open the file",
+            source,
+        };
+        assert_eq!(
+            causes(&error),
+            "cannot open the file: the disk is made of cheese"
+        );
     }
 
     #[test]

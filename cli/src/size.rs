@@ -7,7 +7,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
     let hint = "expected bytes, such as 4096, 64KiB or 1MiB";
     let size: ByteSize = text.parse().map_err(|_| hint.to_owned())?;
     let fraction_of_bytes = text.contains('.') && size.as_u64() == 0;
-    if fraction_of_bytes { Err(hint.to_owned()) } else { Ok(size.as_u64()) }
+    if fraction_of_bytes {
+        Err(hint.to_owned())
+    } else {
+        Ok(size.as_u64())
+    }
 }
 
 /// Bytes for people: `1.0 MiB`.

@@ -68,8 +68,10 @@ impl Stop {
             For::Writing => PollFlags::POLLOUT,
         };
         while !self.requested() {
-            let mut fds =
-                [PollFd::new(fd, flags), PollFd::new(self.woken.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(fd, flags),
+                PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
+            ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) if fds[0].any() != Some(false) => return Ok(true),
                 Ok(_) | Err(Errno::EINTR) => {}

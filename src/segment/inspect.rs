@@ -2,8 +2,8 @@
 //!
 //! # What the numbers mean
 //! On a ring whose participants are dead or idle they are exact, whatever a kill has cut off: all
-//! of them follow from the words that recovery goes by. On a busy one each word is looked at once, at
-//! different times, so that sums can be off by what happened meanwhile.
+//! of them follow from the words that recovery goes by. On a busy one each word is looked at once,
+//! at different times, so that sums can be off by what happened meanwhile.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! 1. A `Map` is at least `data_offset + data_bytes` long, and its file had every one of these
-//!    bytes allocated when it was mapped. Nothing here ever makes the file shorter; whoever else could is
-//!    spoken of in [`super`].
+//!    bytes allocated when it was mapped. Nothing here ever makes the file shorter; whoever else
+//!    could is spoken of in [`super`].
 //! 2. `data_offset` is a multiple of 64 KiB behind the rows, of which there are `participants`: a
 //!    [`Geometry`] is checked before it exists.
 //! 3. The mapping stays at its address until the `Map` is dropped, and is not in forked children.

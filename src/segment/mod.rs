@@ -1,9 +1,9 @@
 //! Mapped files: a ring that processes share, and the system calls that tell who lives.
 //!
 //! A path, or a memfd handed over a UNIX socket, is the whole of a ring; there is no daemon and no
-//! registry. [`create`] makes the file, [`attach`] joins it as one participant, whose row and lock
-//! last until [`Mapped`] is dropped or its process dies, [`recover`] mends what the dead left,
-//! [`inspect`] looks without joining, and [`remove`] takes the name away.
+//! registry. [`create()`] makes the file, [`attach()`] joins it as one participant, whose row and
+//! lock last until [`Mapped`] is dropped or its process dies, [`recover()`] mends what the dead
+//! left, [`inspect()`] looks without joining, and [`remove()`] takes the name away.
 //!
 //! # What is trusted
 //! Whoever can open the file for writing is trusted, with this exception: whatever stands in it,
@@ -20,15 +20,15 @@
 //!
 //! | file | for |
 //! | --- | --- |
-//! | [`location`] | where a file is, and what file system that is |
-//! | [`create`](mod@create), [`newborn`] | a file that is born whole |
-//! | [`open`] | all checks before a byte is mapped |
-//! | [`map`] | the mapping, as a [`Store`](crate::protocol::Store) |
-//! | [`attach`](mod@attach) | rows and locks: becoming a participant |
-//! | [`mapped`] | the attachment of a handle |
-//! | [`recover`](mod@recover) | mending: of one row, of a ring, of a ring from another boot |
-//! | [`liveness`], [`fork`] | locks, identities; what a forked child may keep |
-//! | [`inspect`](mod@inspect), [`remove`](mod@remove) | looking and removing |
+//! | `location` | where a file is, and what file system that is |
+//! | `create`, `newborn` | a file that is born whole |
+//! | `open` | all checks before a byte is mapped |
+//! | `map` | the mapping, as a `Store`: the only raw pointers |
+//! | `attach` | rows and locks: becoming a participant |
+//! | `mapped` | the attachment of a handle |
+//! | `recover` | mending: of one row, of a ring, of a ring from another boot |
+//! | `liveness`, `fork` | locks, identities; what a forked child may keep |
+//! | `inspect`, `remove` | looking and removing |
 //!
 //! # Invariants
 //! 1. A row is written only by whoever holds its lock: its participant through the description that
@@ -40,8 +40,8 @@
 //! 4. A forked child has no mapping, no descriptor and no lock of its parent's participants.
 //!
 //! # Pairing
-//! - `born-whole`: see [`create`](mod@create).
-//! - `row-state`: see [`crate::protocol::recovery`].
+//! - `born-whole`: see `create`.
+//! - `row-state`: see `protocol::recovery`.
 //!
 //! # After a crash
 //! | dead | leaves | mended by |
@@ -53,19 +53,19 @@
 //! | recovering | a row that is RECOVERING, a free lock | as above: all of it is done again |
 //! | adopting | a ring that is still of another boot | the next adopter |
 
-pub mod attach;
-pub mod create;
-pub mod error;
+mod attach;
+mod create;
+mod error;
 mod fork;
-pub mod inspect;
+mod inspect;
 mod liveness;
-pub mod location;
-pub mod map;
-pub mod mapped;
+mod location;
+mod map;
+mod mapped;
 mod newborn;
 mod open;
-pub mod recover;
-pub mod remove;
+mod recover;
+mod remove;
 
 #[cfg(test)]
 mod tests;
@@ -73,7 +73,9 @@ mod tests;
 pub use attach::{AttachOptions, attach, attach_untrusted};
 pub use create::{CreateOptions, create, create_memfd};
 pub use error::{AttachError, CreateError, InspectError, OpenError, RecoverError, RemoveError};
-pub use inspect::{ClaimInfo, ClaimKind, Counters, ParticipantInfo, RowState, Snapshot, inspect};
+pub use inspect::{
+    ClaimInfo, ClaimKind, Counters, MAX_CLAIMS_LISTED, ParticipantInfo, RowState, Snapshot, inspect,
+};
 pub use location::{FileSystemError, Location, ShmNameError, share};
 pub use map::Map;
 pub use mapped::{Mapped, Untrusted};

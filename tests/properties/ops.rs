@@ -28,12 +28,13 @@ pub(crate) enum Op {
     Abort {
         len: Length,
     },
-    /// Stages up to `records`, reads while they are staged, then commits or drops them.
+    /// Stages up to `records`, perhaps closes the ring, reads, then commits or drops them.
     Batch {
         records: u8,
         len: Length,
         tag: u32,
         commits: bool,
+        closes: bool,
     },
     Read,
     /// Reads and gives back.
@@ -114,12 +115,12 @@ impl Step {
             14..=15 => Op::Abort { len },
             16..=20 => {
                 let [records, choice, ..] = tag.to_le_bytes();
-                let commits = choice % 4 != 0;
                 Op::Batch {
                     records: records % 7,
                     len,
                     tag,
-                    commits,
+                    commits: choice % 4 != 0,
+                    closes: choice % 16 == 15,
                 }
             }
             21..=27 => Op::Read,
@@ -168,11 +169,12 @@ impl Expected {
     #[track_caller]
     pub(crate) fn assert_is(&self, tag: u32, bytes: &[u8]) {
         assert_eq!(tag, self.tag, "the tag of record {}", self.number);
-        assert_eq!(bytes.len(), self.len, "the length of record {}", self.number);
-        assert!(
-            bytes == self.bytes(),
-            "the bytes of record {}",
+        assert_eq!(
+            bytes.len(),
+            self.len,
+            "the length of record {}",
             self.number
         );
+        assert!(bytes == self.bytes(), "the bytes of record {}", self.number);
     }
 }

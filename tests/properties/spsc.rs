@@ -228,7 +228,8 @@ impl<H: Home> Run<H> {
                 len,
                 tag,
                 commits,
-            } => self.batch(records, len, tag, commits),
+                closes,
+            } => self.batch(records, len, tag, [commits, closes]),
             Op::Read => self.read(),
             Op::Requeue => self.requeue(),
             Op::Pop | Op::CommitHeld { .. } => self.pop(),
@@ -257,7 +258,7 @@ impl<H: Home> Run<H> {
     }
 
     fn close(&mut self) {
-        if self.model.number % 2 == 0 {
+        if self.model.number.is_multiple_of(2) {
             self.producer().close();
         } else {
             self.consumer().close();
@@ -285,14 +286,19 @@ impl<H: Home> Run<H> {
         let expected = self.model.place(self.model.tail, claimed);
         match self.producer().try_claim(claimed) {
             Ok(mut claim) => {
+                assert!(
+                    expected.is_ok(),
+                    "the model has no space for {claimed} bytes"
+                );
                 assert_eq!(claim.len(), claimed);
                 claim.fill(0xee);
                 claim[..len].copy_from_slice(&Expected::content(number, len));
                 claim.commit_first(len, tag);
-                let start = expected.expect("the model has no space");
-                self.model.commit(Expected { number, len, tag }, start);
             }
             Err(error) => assert_eq!(Err(error), expected, "a claim of {claimed} bytes"),
+        };
+        if let Ok(start) = expected {
+            self.model.commit(Expected { number, len, tag }, start);
         }
     }
 
@@ -309,7 +315,7 @@ impl<H: Home> Run<H> {
         }
     }
 
-    fn batch(&mut self, records: u8, len: Length, tag: u32, commits: bool) {
+    fn batch(&mut self, records: u8, len: Length, tag: u32, [commits, closes]: [bool; 2]) {
         let Self {
             producer,
             consumer,
@@ -332,9 +338,14 @@ impl<H: Home> Run<H> {
         }
         assert_eq!(batch.len(), staged.len() as u64);
         // Nothing of it is seen before the end, and a closed ring is not drained meanwhile.
+        let consumer = consumer.as_mut().expect("there is one");
+        if closes {
+            consumer.close();
+            model.closed = true;
+        }
         model.at_work = !staged.is_empty();
         let expected = model.next();
-        match consumer.as_mut().expect("there is one").try_peek() {
+        match consumer.try_peek() {
             Ok(peeked) => {
                 expected
                     .expect("the model has no record")
@@ -360,10 +371,12 @@ impl<H: Home> Run<H> {
                     .expect("the model has no record")
                     .assert_is(record.tag(), &record);
                 record.release();
-                self.model.read += 1;
-                self.model.release(self.model.read);
             }
             Err(error) => assert_eq!(Err(error), expected),
+        }
+        if expected.is_ok() {
+            self.model.read += 1;
+            self.model.release(self.model.read);
         }
     }
 
@@ -457,7 +470,10 @@ impl<H: Home> Run<H> {
             assert_eq!(snapshot.committed_records, committed);
             assert_eq!(snapshot.released_records, released);
             assert_eq!(snapshot.backlog_records, committed - released);
-            assert_eq!((snapshot.head, snapshot.tail), (self.model.head, self.model.tail));
+            assert_eq!(
+                (snapshot.head, snapshot.tail),
+                (self.model.head, self.model.tail)
+            );
             assert_eq!(snapshot.is_closed, closed);
             assert_eq!(snapshot.participants.len(), 2);
             let reading = u64::from(self.model.read > 0);

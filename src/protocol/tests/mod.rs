@@ -16,6 +16,22 @@ use crate::layout::{Control, ROW_ATTACHED, Row};
 use crate::sync::{Arc, AtomicU64, Ordering, ReadLease, WriteLease};
 use crate::{mpmc, spsc, wait};
 
+loom::lazy_static! {
+    static ref TURNS: AtomicU64 = AtomicU64::new(0);
+}
+
+/// Called before an operation of the scenario: makes loom try the operations of different threads
+/// in every order.
+///
+/// loom 0.7 remembers one last access of an atomic. A thread that loads a word and then exchanges
+/// it, as every claim does, so hides an earlier load by another thread, and the order in which the
+/// exchange comes before that load is never tried. These exchanges depend on each other whatever
+/// the operations do. They are Relaxed, and all fences of the crate are SeqCst, which loom orders
+/// among each other anyway: a turn orders nothing that would not be.
+fn turn() {
+    TURNS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Most preemptions of one execution; `None` explores all.
 type Bound = Option<usize>;
 
@@ -52,6 +68,7 @@ fn explore(bound: Bound, scenario: impl Fn() + Send + Sync + 'static) -> u64 {
     model.preemption_bound = model.preemption_bound.or(bound);
     model.check(move || {
         counted.fetch_add(1, Relaxed);
+        turn();
         scenario();
     });
     executions.load(Relaxed)
@@ -130,6 +147,7 @@ impl Bare {
 
     /// What the holder of the dead one's lock does, as `segment` does it: recover, then wake.
     fn recover(&self, dead: Owner) -> Recovered {
+        turn();
         let done = recovery::recover(&self.shape, &*self.ring, dead);
         self.wake_everybody();
         done
@@ -152,6 +170,7 @@ impl Bare {
     /// Lets `life` run until it reaches the step before which it is to die. Returns whether it got
     /// through alive. What a death leaves behind is what the shipped code has stored by then.
     fn live(&self, steps: &Steps, life: impl FnOnce(&Mortal)) -> bool {
+        turn();
         let mortal = Mortal {
             ring: Arc::clone(&self.ring),
             left: Cell::new(steps.before_step),
@@ -194,13 +213,13 @@ impl Mortal {
         }
     }
 
-    /// Writes a payload that the caller has claimed.
+    /// Writes a payload that the caller has claimed: one step.
     fn write(&self, offset: u64, bytes: &[u8]) {
         self.step();
         super::copy::fill::<Heap>(&self.ring, offset, bytes);
     }
 
-    /// Reads a payload that the caller has claimed.
+    /// Reads a payload that the caller has claimed: one step.
     fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         self.step();
         let mut bytes = vec![0; len];

@@ -72,11 +72,9 @@ impl Peer {
         // SAFETY: a signal to a child that was not waited for.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
         let mut status = 0;
-        // SAFETY: the status is ours.
-        assert_eq!(
-            unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) },
-            pid
-        );
+        // SAFETY: our child, our status.
+        let stopped = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+        assert_eq!(stopped, pid);
         assert!(libc::WIFSTOPPED(status));
     }
 }
@@ -172,10 +170,8 @@ fn create_under_a_limit(path: &Path) {
         rlim_max: 4096,
     };
     // SAFETY: the limit is ours.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) },
-        0
-    );
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    assert_eq!(set, 0);
     match create(&Location::from(path), &bytes(), &CreateOptions::default()) {
         Err(CreateError::FileSizeLimit {
             needed_bytes,

@@ -255,14 +255,19 @@ fn a_description_that_a_fork_has_copied_is_never_locked() {
     let (mut from_parent, to_child) = std::io::pipe().unwrap();
     let child = std::cell::Cell::new(0);
     let open_amid_a_fork = || {
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)?;
         if child.get() == 0 {
             // SAFETY: the child waits for its parent and ends.
             child.set(unsafe { libc::fork() });
             if child.get() == 0 {
                 // SAFETY: open in the child, and used by nobody else there.
                 unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(&to_child)) };
-                let _ = from_parent.try_clone().and_then(|mut pipe| pipe.read(&mut [0]));
+                let _ = from_parent
+                    .try_clone()
+                    .and_then(|mut pipe| pipe.read(&mut [0]));
                 // SAFETY: ends this process.
                 unsafe { libc::_exit(0) };
             }

@@ -1,0 +1,31 @@
+//! What the fuzz targets do with an input.
+//!
+//! | target | input | checks |
+//! | --- | --- | --- |
+//! | [`open_image`] | a file, or words to be changed in a sound one | no panic, no hang, no fault; an adopted ring works |
+//! | [`corrupted_ops`] | operations by handles that trust nobody, and stores to their ring | the same |
+//! | [`ops_model`] | operations on a sound ring | each answer is the oracle's |
+//!
+//! `cargo +nightly fuzz run <target>` runs one; `cargo xtask test fuzz` runs all of them for a
+//! while. The seeds in `corpus/` are made by
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+//!
+//! A find becomes a test of its own: in `tests/corrupt.rs` as stores to a ring, in
+//! `tests/properties.rs` as a list of steps, which a failing run prints.
+
+mod corrupted;
+mod image;
+mod memory;
+mod model;
+
+/// The oracles of the property tests.
+#[path = "../../tests/properties"]
+mod properties {
+    pub(crate) mod mpmc;
+    pub(crate) mod ops;
+    pub(crate) mod spsc;
+}
+
+pub use corrupted::corrupted_ops;
+pub use image::open_image;
+pub use model::ops_model;
