@@ -46,7 +46,10 @@ impl Peer {
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "part", "--nocapture"]).env(PART, part).env(SOCKET, &path);
+        command
+            .args(["--exact", "part", "--nocapture"])
+            .env(PART, part)
+            .env(SOCKET, &path);
         let child = command.spawn().unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -87,8 +90,7 @@ fn receive(socket: &UnixStream) -> OwnedFd {
     let mut bytes = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([libc::c_int; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut bytes, Some(&mut space), flags).unwrap();
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut bytes, Some(&mut space), flags).unwrap();
     let rights = message.cmsgs().unwrap().find_map(|message| match message {
         ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
         _ => None,
@@ -108,7 +110,9 @@ macro_rules! trusting {
 /// Plays the other process; nothing when run by itself.
 #[test]
 fn part() {
-    let Ok(part) = std::env::var(PART) else { return };
+    let Ok(part) = std::env::var(PART) else {
+        return;
+    };
     let mut socket = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
     let ring = receive(&socket);
     let options = AttachOptions::default();
@@ -129,7 +133,10 @@ fn part() {
                 assert_eq!(consumer.pop(&mut payload, patiently()), Ok(tag));
                 assert_eq!(payload, tag.to_le_bytes());
             }
-            assert_eq!(consumer.pop(&mut payload, patiently()), Err(ReadError::Closed));
+            assert_eq!(
+                consumer.pop(&mut payload, patiently()),
+                Err(ReadError::Closed)
+            );
         }
         "mpmc echo" => {
             let consumer = mpmc::Consumer::attach_untrusting(&Location::fd(ring), &options);
@@ -157,7 +164,9 @@ fn part() {
 #[test]
 fn a_ring_without_a_name_is_handed_over_and_used_by_two_processes() {
     for part in ["spsc consumer", "untrusting spsc consumer"] {
-        let ring = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+        let ring = spsc::Options::new(4096)
+            .memfd("test", &CreateOptions::default())
+            .unwrap();
         let peer = Peer::start(part, &ring);
         let mut producer = trusting!(spsc::Producer, ring).unwrap();
         for tag in 0..RECORDS {
@@ -170,7 +179,9 @@ fn a_ring_without_a_name_is_handed_over_and_used_by_two_processes() {
 
 #[test]
 fn neither_side_need_trust_the_other() {
-    let ring = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+    let ring = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let peer = Peer::start("untrusting spsc consumer", &ring);
     let options = AttachOptions::default();
     let mut producer = spsc::Producer::attach_untrusting(ring, &options).unwrap();
@@ -180,7 +191,9 @@ fn neither_side_need_trust_the_other() {
     producer.close();
     peer.succeeds();
 
-    let ring = mpmc::Options::new(8, 16).memfd("test", &CreateOptions::default()).unwrap();
+    let ring = mpmc::Options::new(8, 16)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let mut peers: Vec<_> = (0..3).map(|_| Peer::start("mpmc echo", &ring)).collect();
     let producer = mpmc::Producer::attach_untrusting(ring, &options).unwrap();
     for tag in 0..RECORDS {
@@ -200,7 +213,9 @@ fn neither_side_need_trust_the_other() {
 /// other's locks, and the giver's copy would keep a dead receiver's lock.
 #[test]
 fn what_is_handed_over_shares_no_lock_with_its_giver() {
-    let ring = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+    let ring = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let mut peer = Peer::start("holder", &ring);
     peer.until_ready();
     let location = Location::fd(ring);
@@ -223,7 +238,9 @@ fn what_is_handed_over_shares_no_lock_with_its_giver() {
 
 #[test]
 fn a_peer_that_ends_by_itself_detaches() {
-    let ring = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+    let ring = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let mut peer = Peer::start("holder", &ring);
     peer.until_ready();
     peer.go_on();
@@ -235,9 +252,14 @@ fn a_peer_that_ends_by_itself_detaches() {
 
 #[test]
 fn a_memfd_is_sealed_against_changes_of_its_size() {
-    let ring = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+    let ring = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let seals = SealFlag::from_bits_retain(fcntl(&ring, FcntlArg::F_GET_SEALS).unwrap());
-    assert!(seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW), "{seals:?}");
+    assert!(
+        seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
+        "{seals:?}"
+    );
     let file = File::from(ring.try_clone().unwrap());
     let size = file.metadata().unwrap().len();
     for wrong in [0, size - 1, size + 1] {
@@ -250,7 +272,9 @@ fn a_memfd_is_sealed_against_changes_of_its_size() {
 
 /// A memfd that is a ring to the last byte, but can be cut short.
 fn unsealed() -> OwnedFd {
-    let sealed = spsc::Options::new(4096).memfd("test", &CreateOptions::default()).unwrap();
+    let sealed = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
     let sealed = File::from(sealed);
     let mut bytes = vec![0; usize::try_from(sealed.metadata().unwrap().len()).unwrap()];
     sealed.read_exact_at(&mut bytes, 0).unwrap();
@@ -264,21 +288,36 @@ fn what_somebody_could_cut_short_is_refused() {
     let options = AttachOptions::default();
     let unsealed = Location::fd(unsealed());
     let refused = trusting!(spsc::Producer, &unsealed).unwrap_err();
-    assert!(matches!(refused, AttachError::Open(OpenError::NotSealed)), "{refused:?}");
+    assert!(
+        matches!(refused, AttachError::Open(OpenError::NotSealed)),
+        "{refused:?}"
+    );
     let refused = spsc::Producer::attach_untrusting(&unsealed, &options).unwrap_err();
-    assert!(matches!(refused, AttachError::Open(OpenError::NotSealed)), "{refused:?}");
+    assert!(
+        matches!(refused, AttachError::Open(OpenError::NotSealed)),
+        "{refused:?}"
+    );
 
-    let forced = AttachOptions { force_file_system: true, ..options.clone() };
+    let forced = AttachOptions {
+        force_file_system: true,
+        ..options.clone()
+    };
     // SAFETY: as in `trusting`.
     unsafe { spsc::Producer::attach_with(&unsealed, &forced) }.unwrap();
     let refused = spsc::Consumer::attach_untrusting(&unsealed, &forced).unwrap_err();
-    assert!(matches!(refused, AttachError::Open(OpenError::NotSealed)), "forced: {refused:?}");
+    assert!(
+        matches!(refused, AttachError::Open(OpenError::NotSealed)),
+        "forced: {refused:?}"
+    );
 
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let named = folder.path().join("named.ring");
     mpmc::Options::new(8, 16).create(&named).unwrap();
     let refused = mpmc::Consumer::attach_untrusting(&named, &options).unwrap_err();
-    assert!(matches!(refused, AttachError::Open(OpenError::NotSealed)), "named: {refused:?}");
+    assert!(
+        matches!(refused, AttachError::Open(OpenError::NotSealed)),
+        "named: {refused:?}"
+    );
 }
 
 #[test]
@@ -289,7 +328,10 @@ fn a_ring_has_a_name_of_posix_shared_memory() {
     mpmc::Options::new(8, 16).create(&location).unwrap();
     assert!(file.exists());
     let again = mpmc::Options::new(8, 16).create(&location).unwrap_err();
-    assert!(matches!(again, CreateError::AlreadyExists { .. }), "{again:?}");
+    assert!(
+        matches!(again, CreateError::AlreadyExists { .. }),
+        "{again:?}"
+    );
     let producer = trusting!(mpmc::Producer, &location).unwrap();
     let consumer = trusting!(mpmc::Consumer, file.as_path()).unwrap();
     producer.try_push(4, b"by either name").unwrap();
@@ -298,7 +340,17 @@ fn a_ring_has_a_name_of_posix_shared_memory() {
     remove(&location, false).unwrap();
     assert!(!file.exists());
 
-    for wrong in ["", "/", "plain", "/a/b", "/.", "/..", "//", "/a\0", &format!("/{:0256}", 0)] {
+    for wrong in [
+        "",
+        "/",
+        "plain",
+        "/a/b",
+        "/.",
+        "/..",
+        "//",
+        "/a\0",
+        &format!("/{:0256}", 0),
+    ] {
         assert!(Location::shm(wrong).is_err(), "{wrong:?}");
     }
 }
@@ -310,10 +362,19 @@ fn alone(name: &str, body: impl FnOnce()) {
         return body();
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let output = command
+        .args(["--exact", name, "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let told =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{}\n{}", told[0], told[1]);
-    assert!(told[0].contains("1 passed"), "no such test: {name}\n{}", told[0]);
+    assert!(
+        told[0].contains("1 passed"),
+        "no such test: {name}\n{}",
+        told[0]
+    );
 }
 
 #[test]
@@ -323,22 +384,35 @@ fn the_mode_is_what_was_asked_for_whatever_the_umask() {
         for mask in [0, 0o022, 0o777] {
             for mode in [0o600, 0o640, 0o666, 0o400] {
                 umask(Mode::from_bits_truncate(mask));
-                let options = CreateOptions { mode, ..CreateOptions::default() };
+                let options = CreateOptions {
+                    mode,
+                    ..CreateOptions::default()
+                };
                 let path = folder.path().join(format!("{mask:o}-{mode:o}.ring"));
-                spsc::Options::new(4096).create_with(&path, &options).unwrap();
+                spsc::Options::new(4096)
+                    .create_with(&path, &options)
+                    .unwrap();
                 let memfd = mpmc::Options::new(8, 16).memfd("test", &options).unwrap();
                 let found = [
                     std::fs::metadata(&path).unwrap().permissions(),
                     File::from(memfd).metadata().unwrap().permissions(),
                 ];
                 for found in found {
-                    assert_eq!(found.mode() & 0o7777, mode, "umask {mask:o}, asked for {mode:o}");
+                    assert_eq!(
+                        found.mode() & 0o7777,
+                        mode,
+                        "umask {mask:o}, asked for {mode:o}"
+                    );
                 }
             }
             let path = folder.path().join(format!("{mask:o}-default.ring"));
             spsc::Options::new(4096).create(&path).unwrap();
             let found = std::fs::metadata(&path).unwrap().permissions();
-            assert_eq!(found.mode() & 0o7777, 0o600, "umask {mask:o}, asked for nothing");
+            assert_eq!(
+                found.mode() & 0o7777,
+                0o600,
+                "umask {mask:o}, asked for nothing"
+            );
         }
     });
 }
@@ -346,7 +420,9 @@ fn the_mode_is_what_was_asked_for_whatever_the_umask() {
 /// What /proc/self/smaps tells of the mapping of a file, in bytes.
 fn mapped(path: &Path, field: &str) -> u64 {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let mut lines = smaps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+    let mut lines = smaps
+        .lines()
+        .skip_while(|line| !line.ends_with(path.to_str().unwrap()));
     let line = lines.find(|line| line.starts_with(field)).unwrap();
     let kibibytes = line.split_ascii_whitespace().nth(1).unwrap();
     kibibytes.parse::<u64>().unwrap() * 1024
@@ -367,52 +443,93 @@ fn pages_are_mapped_and_locked_on_request_only() {
     };
     let none = AttachOptions::default();
     let (resident, locked) = attach("plain.ring", &none);
-    assert!(resident < CAPACITY && locked == 0, "{resident} bytes, {locked} locked");
+    assert!(
+        resident < CAPACITY && locked == 0,
+        "{resident} bytes, {locked} locked"
+    );
 
-    let prefault = AttachOptions { prefault: true, ..none.clone() };
+    let prefault = AttachOptions {
+        prefault: true,
+        ..none.clone()
+    };
     let (resident, locked) = attach("prefault.ring", &prefault);
-    assert!(resident >= CAPACITY && locked == 0, "{resident} bytes, {locked} locked");
+    assert!(
+        resident >= CAPACITY && locked == 0,
+        "{resident} bytes, {locked} locked"
+    );
 
-    let lock = AttachOptions { lock_memory: true, ..none.clone() };
+    let lock = AttachOptions {
+        lock_memory: true,
+        ..none.clone()
+    };
     let (resident, locked) = attach("lock.ring", &lock);
-    assert!(resident >= CAPACITY && locked >= CAPACITY, "{resident} bytes, {locked} locked");
+    assert!(
+        resident >= CAPACITY && locked >= CAPACITY,
+        "{resident} bytes, {locked} locked"
+    );
 
     // Whether there are any is the machine's affair; the ring works either way.
-    let huge = AttachOptions { huge_pages: true, prefault: true, ..none };
+    let huge = AttachOptions {
+        huge_pages: true,
+        prefault: true,
+        ..none
+    };
     let (resident, _) = attach("huge.ring", &huge);
     assert!(resident >= CAPACITY, "{resident} bytes");
 }
 
 #[test]
 fn memory_beyond_the_limit_is_not_locked_and_the_numbers_are_told() {
-    alone("memory_beyond_the_limit_is_not_locked_and_the_numbers_are_told", || {
-        const LIMIT: u64 = 64 * 1024;
-        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let path = folder.path().join("large.ring");
-        let everybody = CreateOptions { mode: 0o666, ..CreateOptions::default() };
-        spsc::Options::new(1 << 20).create_with(&path, &everybody).unwrap();
-        setrlimit(Resource::RLIMIT_MEMLOCK, LIMIT, LIMIT).unwrap();
-        if Uid::effective().is_root() {
-            // Root may lock whatever it likes.
-            setuid(Uid::from_raw(65534)).unwrap();
-        }
-        let lock = AttachOptions { lock_memory: true, ..AttachOptions::default() };
-        // SAFETY: as in `trusting`.
-        let refused = unsafe { spsc::Producer::attach_with(&path, &lock) }.unwrap_err();
-        let AttachError::LockMemory { needed_bytes, limit_bytes, .. } = refused else {
-            panic!("{refused:?}")
-        };
-        assert!(needed_bytes > 1 << 20 && limit_bytes == LIMIT, "{needed_bytes}, {limit_bytes}");
-        // Nothing is left of the attempt: no row, no lock.
-        assert_eq!(inspect(&Location::path(&path)).unwrap().participants, []);
-        trusting!(spsc::Producer, &path).unwrap();
-    });
+    alone(
+        "memory_beyond_the_limit_is_not_locked_and_the_numbers_are_told",
+        || {
+            const LIMIT: u64 = 64 * 1024;
+            let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+            let path = folder.path().join("large.ring");
+            let everybody = CreateOptions {
+                mode: 0o666,
+                ..CreateOptions::default()
+            };
+            spsc::Options::new(1 << 20)
+                .create_with(&path, &everybody)
+                .unwrap();
+            setrlimit(Resource::RLIMIT_MEMLOCK, LIMIT, LIMIT).unwrap();
+            if Uid::effective().is_root() {
+                // Root may lock whatever it likes.
+                setuid(Uid::from_raw(65534)).unwrap();
+            }
+            let lock = AttachOptions {
+                lock_memory: true,
+                ..AttachOptions::default()
+            };
+            // SAFETY: as in `trusting`.
+            let refused = unsafe { spsc::Producer::attach_with(&path, &lock) }.unwrap_err();
+            let AttachError::LockMemory {
+                needed_bytes,
+                limit_bytes,
+                ..
+            } = refused
+            else {
+                panic!("{refused:?}")
+            };
+            assert!(
+                needed_bytes > 1 << 20 && limit_bytes == LIMIT,
+                "{needed_bytes}, {limit_bytes}"
+            );
+            // Nothing is left of the attempt: no row, no lock.
+            assert_eq!(inspect(&Location::path(&path)).unwrap().participants, []);
+            trusting!(spsc::Producer, &path).unwrap();
+        },
+    );
 }
 
 #[test]
 fn a_memfd_of_huge_pages_is_made_or_refused_with_the_numbers() {
-    let huge = CreateOptions { huge_pages: true, ..CreateOptions::default() };
+    let huge = CreateOptions {
+        huge_pages: true,
+        ..CreateOptions::default()
+    };
     match spsc::Options::new(1 << 20).memfd("test", &huge) {
         Ok(ring) => {
             let location = Location::fd(ring);
@@ -421,10 +538,19 @@ fn a_memfd_of_huge_pages_is_made_or_refused_with_the_numbers() {
             producer.try_push(3, b"huge").unwrap();
             assert_eq!(consumer.try_read().map(|record| record.tag()), Ok(3));
         }
-        Err(CreateError::NoSpace { needed_bytes, available_bytes }) => {
-            assert!(needed_bytes > available_bytes, "{needed_bytes} of {available_bytes}");
+        Err(CreateError::NoSpace {
+            needed_bytes,
+            available_bytes,
+        }) => {
+            assert!(
+                needed_bytes > available_bytes,
+                "{needed_bytes} of {available_bytes}"
+            );
         }
-        Err(CreateError::Io { step: "create a memfd", .. }) => {} // A kernel without them.
+        Err(CreateError::Io {
+            step: "create a memfd",
+            ..
+        }) => {} // A kernel without them.
         Err(other) => panic!("{other:?}"),
     }
 }

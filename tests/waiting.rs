@@ -61,7 +61,9 @@ fn trying_never_waits() {
         let (mut producer, mut consumer) = ring.pair(&Place::new());
         assert_eq!(consumer.try_pop(), Err(TryReadError::Empty));
         let start = Instant::now();
-        let written = (0..).take_while(|tag| producer.try_push(*tag).is_ok()).count();
+        let written = (0..)
+            .take_while(|tag| producer.try_push(*tag).is_ok())
+            .count();
         assert_eq!(written, Ring::ROOM as usize, "{ring:?}");
         assert_eq!(producer.try_push(9), Err(TryClaimError::Full));
         assert!(start.elapsed() < NOISE);
@@ -85,7 +87,10 @@ fn a_deadline_ends_a_wait_on_time_and_never_early() {
         for (name, way) in ways() {
             for timeout in [Duration::ZERO, TIMEOUT, BOUND + TIMEOUT] {
                 let start = Instant::now();
-                assert_eq!(consumer.pop(way.for_at_most(timeout)), Err(ReadError::TimedOut));
+                assert_eq!(
+                    consumer.pop(way.for_at_most(timeout)),
+                    Err(ReadError::TimedOut)
+                );
                 on_time(start, timeout, name);
             }
             let start = Instant::now();
@@ -103,7 +108,10 @@ fn a_deadline_ends_a_wait_on_time_and_never_early() {
         }
         // Nothing of the refused attempts is in the ring, and a success needs no time.
         for tag in 0..Ring::ROOM {
-            assert_eq!(consumer.pop(Wait::block().for_at_most(Duration::ZERO)), Ok(tag));
+            assert_eq!(
+                consumer.pop(Wait::block().for_at_most(Duration::ZERO)),
+                Ok(tag)
+            );
         }
         assert_eq!(consumer.try_pop(), Err(TryReadError::Empty));
     }
@@ -129,7 +137,10 @@ fn a_sleeper_is_woken_and_not_left_to_its_bound() {
             there.push(tag, Wait::block()).unwrap();
             assert_eq!(near.pop(Wait::block()), Ok(tag));
             slow += usize::from(start.elapsed() > BOUND * 9 / 10);
-            assert!(slow < SLOW, "{ring:?}: {slow} of {tag} round trips took a whole bound");
+            assert!(
+                slow < SLOW,
+                "{ring:?}: {slow} of {tag} round trips took a whole bound"
+            );
         }
         there.close();
         echo.join().unwrap();
@@ -146,7 +157,10 @@ fn closing_wakes_everybody_who_sleeps() {
             let (mut producer, mut consumer) = ring.pair(&place);
             let (role, closed) = if round.is_multiple_of(2) {
                 let sleeper = thread::spawn(move || {
-                    assert_eq!(consumer.pop(patiently(Wait::block())), Err(ReadError::Closed));
+                    assert_eq!(
+                        consumer.pop(patiently(Wait::block())),
+                        Err(ReadError::Closed)
+                    );
                     Instant::now()
                 });
                 place.until_asleep(Role::Consumer, 1);
@@ -169,8 +183,15 @@ fn closing_wakes_everybody_who_sleeps() {
         };
         let rounds: Vec<_> = (0..ROUNDS).map(slept_on).collect();
         for role in [Role::Producer, Role::Consumer] {
-            let fastest = rounds.iter().filter(|round| round.0 == role).map(|round| round.1).min();
-            assert!(fastest.unwrap() < BOUND / 4, "{ring:?}, {role}: {fastest:?}");
+            let fastest = rounds
+                .iter()
+                .filter(|round| round.0 == role)
+                .map(|round| round.1)
+                .min();
+            assert!(
+                fastest.unwrap() < BOUND / 4,
+                "{ring:?}, {role}: {fastest:?}"
+            );
         }
     }
 }
@@ -231,7 +252,11 @@ fn a_waiter_learns_that_the_name_belongs_to_another_ring_now() {
             place.until_refused(Role::Consumer);
             replace(&place);
             let outcome = waiter.join().unwrap();
-            assert_eq!(outcome, Err(ReadError::Replaced), "{ring:?}, {name}, consumer");
+            assert_eq!(
+                outcome,
+                Err(ReadError::Replaced),
+                "{ring:?}, {name}, consumer"
+            );
             drop(producer);
 
             let place = Place::new();
@@ -241,7 +266,11 @@ fn a_waiter_learns_that_the_name_belongs_to_another_ring_now() {
             place.until_refused(Role::Producer);
             replace(&place);
             let outcome = waiter.join().unwrap();
-            assert_eq!(outcome, Err(ClaimError::Replaced), "{ring:?}, {name}, producer");
+            assert_eq!(
+                outcome,
+                Err(ClaimError::Replaced),
+                "{ring:?}, {name}, producer"
+            );
         }
     }
 }
@@ -265,7 +294,9 @@ fn a_removed_name_alone_ends_no_wait() {
 /// Plays the processes that other tests kill; nothing when run by itself.
 #[test]
 fn victim() {
-    let Some((role, path)) = victims_part() else { return };
+    let Some((role, path)) = victims_part() else {
+        return;
+    };
     let path = std::path::Path::new(&path);
     match role.as_str() {
         "mpmc producer" => {
@@ -342,8 +373,14 @@ fn a_waiting_consumer_of_a_closed_byte_ring_is_released_by_the_producers_death()
         let victim = Victim::start("spsc producer", place.path());
         let mut consumer = spsc_consumer(&place.path());
         consumer.close();
-        let early = consumer.read(way.for_at_most(BOUND * 2)).map(|record| record.tag());
-        assert_eq!(early, Err(ReadError::TimedOut), "{name}: the claim may still be committed");
+        let early = consumer
+            .read(way.for_at_most(BOUND * 2))
+            .map(|record| record.tag());
+        assert_eq!(
+            early,
+            Err(ReadError::TimedOut),
+            "{name}: the claim may still be committed"
+        );
         victim.kill();
         let late = consumer.read(patiently(way)).map(|record| record.tag());
         assert_eq!(late, Err(ReadError::Closed), "{name}");
@@ -376,7 +413,11 @@ fn a_waiter_of_the_byte_ring_goes_on_with_the_dead_peers_successor() {
         victim.kill();
         let mut consumer = spsc_consumer(&place.path());
         let first = consumer.read(patiently(way)).map(|record| record.tag());
-        assert_eq!(first, Ok(7), "{name}: what the dead one held is delivered again");
+        assert_eq!(
+            first,
+            Ok(7),
+            "{name}: what the dead one held is delivered again"
+        );
         assert_eq!(waiter.join().unwrap(), Ok(()), "{name}");
     }
 }
@@ -389,7 +430,9 @@ struct Loop {
 impl Loop {
     fn of(descriptor: std::os::fd::BorrowedFd<'_>) -> Self {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-        epoll.add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, 0)).unwrap();
+        epoll
+            .add(descriptor, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+            .unwrap();
         Self { epoll }
     }
 
@@ -410,7 +453,10 @@ fn push_all_by_epoll(producer: &mut dyn Push, records: u32) {
             tag += 1;
         }
         if tag < records {
-            assert!(epoll.is_readable_within(PATIENCE), "a wake-up is lost: {tag} pushed");
+            assert!(
+                epoll.is_readable_within(PATIENCE),
+                "a wake-up is lost: {tag} pushed"
+            );
         }
     }
 }
@@ -425,7 +471,10 @@ fn pop_all_by_epoll(consumer: &mut dyn Pop, records: u32) {
             tag += 1;
         }
         if tag < records {
-            assert!(epoll.is_readable_within(PATIENCE), "a wake-up is lost: {tag} popped");
+            assert!(
+                epoll.is_readable_within(PATIENCE),
+                "a wake-up is lost: {tag} popped"
+            );
         }
     }
 }
@@ -474,7 +523,10 @@ fn a_descriptor_tells_of_what_comes_and_of_nothing_else() {
         assert!(!quiet, "{ring:?}: an empty ring");
         producer.try_push(0).unwrap();
         assert!(items.is_readable_within(PATIENCE), "{ring:?}: a record");
-        assert!(items.is_readable_within(PATIENCE), "{ring:?}: it stays so until it is armed");
+        assert!(
+            items.is_readable_within(PATIENCE),
+            "{ring:?}: it stays so until it is armed"
+        );
         consumer.arm().unwrap();
         assert_eq!(consumer.try_pop(), Ok(0));
         producer.close();
@@ -491,9 +543,15 @@ fn an_epoll_loop_recovers_a_dead_peer() {
     let consumer = mpmc_consumer(&place.path());
     consumer.arm().unwrap();
     let epoll = Loop::of(consumer.descriptor().unwrap());
-    assert_eq!(consumer.try_read().map(|record| record.tag()), Err(TryReadError::Empty));
+    assert_eq!(
+        consumer.try_read().map(|record| record.tag()),
+        Err(TryReadError::Empty)
+    );
     victim.kill();
-    assert!(epoll.is_readable_within(PATIENCE), "the dead one is not recovered");
+    assert!(
+        epoll.is_readable_within(PATIENCE),
+        "the dead one is not recovered"
+    );
     assert_eq!(consumer.try_read().map(|record| record.tag()), Ok(5));
 }
 
@@ -504,7 +562,9 @@ fn helpers() -> usize {
         // A thread that ends meanwhile has no name any more.
         std::fs::read_to_string(entry.ok()?.path().join("comm")).ok()
     });
-    names.filter(|name| name.trim_end() == "annulus-helper").count()
+    names
+        .filter(|name| name.trim_end() == "annulus-helper")
+        .count()
 }
 
 #[test]
@@ -512,7 +572,9 @@ fn an_attachment_has_one_helper_and_takes_it_along() {
     alone("an_attachment_has_one_helper_and_takes_it_along", || {
         for ring in Ring::ALL {
             let (mut producer, mut consumer) = ring.pair(&Place::new());
-            consumer.pop(Wait::block().for_at_most(BOUND / 10)).unwrap_err();
+            consumer
+                .pop(Wait::block().for_at_most(BOUND / 10))
+                .unwrap_err();
             producer.push(0, Wait::block()).unwrap();
             assert_eq!(helpers(), 0, "{ring:?}: nobody asked for a descriptor");
             for _ in 0..3 {
@@ -529,7 +591,10 @@ fn an_attachment_has_one_helper_and_takes_it_along() {
             eventually("the helper ends with its handle", || helpers() == 1);
             let start = Instant::now();
             drop(producer);
-            assert!(start.elapsed() < NOISE, "{ring:?}: the drop waited for its helper");
+            assert!(
+                start.elapsed() < NOISE,
+                "{ring:?}: the drop waited for its helper"
+            );
             eventually("the other helper ends with its handle", || helpers() == 0);
         }
     });
@@ -551,15 +616,24 @@ fn an_armed_attachment_that_waits_uses_no_processor() {
             consumer.arm().unwrap();
             let epoll = Loop::of(consumer.descriptor().unwrap());
             let before = cpu_time();
-            assert!(!epoll.is_readable_within(Duration::from_secs(1)), "nothing came");
+            assert!(
+                !epoll.is_readable_within(Duration::from_secs(1)),
+                "nothing came"
+            );
             let waiting = cpu_time() - before;
-            assert!(waiting < Duration::from_millis(20), "{ring:?}, armed: {waiting:?}");
+            assert!(
+                waiting < Duration::from_millis(20),
+                "{ring:?}, armed: {waiting:?}"
+            );
 
             let before = cpu_time();
             let wait = Wait::block().for_at_most(Duration::from_secs(1));
             assert_eq!(consumer.pop(wait), Err(ReadError::TimedOut));
             let waiting = cpu_time() - before;
-            assert!(waiting < Duration::from_millis(20), "{ring:?}, asleep: {waiting:?}");
+            assert!(
+                waiting < Duration::from_millis(20),
+                "{ring:?}, asleep: {waiting:?}"
+            );
         }
     });
 }
@@ -567,10 +641,16 @@ fn an_armed_attachment_that_waits_uses_no_processor() {
 /// Runs in the child whose system calls are counted; nothing when run by itself.
 #[test]
 fn traced_part() {
-    let Ok(part) = std::env::var("ANNULUS_TEST_TRACED") else { return };
+    let Ok(part) = std::env::var("ANNULUS_TEST_TRACED") else {
+        return;
+    };
     const RECORDS: u32 = 10_000;
     let place = Place::new();
-    let ring = if part.contains("spsc") { Ring::SpscFile } else { Ring::MpmcFile };
+    let ring = if part.contains("spsc") {
+        Ring::SpscFile
+    } else {
+        Ring::MpmcFile
+    };
     let (mut producer, mut consumer) = ring.pair(&place);
     // What a process does once: to find its clock, at the first refusal, and to touch each page.
     assert_eq!(consumer.try_pop(), Err(TryReadError::Empty));
@@ -615,7 +695,9 @@ fn traced_part() {
 
 fn trace(part: &str) -> std::collections::BTreeMap<u64, u64> {
     let mut command = command("traced_part");
-    command.env("ANNULUS_TEST_TRACED", part).stdout(std::process::Stdio::null());
+    command
+        .env("ANNULUS_TEST_TRACED", part)
+        .stdout(std::process::Stdio::null());
     traced::count_between_marks(command)
 }
 
@@ -623,14 +705,21 @@ fn trace(part: &str) -> std::collections::BTreeMap<u64, u64> {
 fn no_system_call_is_made_when_nobody_sleeps() {
     alone("no_system_call_is_made_when_nobody_sleeps", || {
         for part in ["spsc", "mpmc"] {
-            assert_eq!(trace(part), [].into(), "{part}: number and count of each call");
+            assert_eq!(
+                trace(part),
+                [].into(),
+                "{part}: number and count of each call"
+            );
         }
         // A processor that is taken away is a peer that stands still, which may be probed for its
         // death; but nobody sleeps, so nobody is woken.
         for part in ["spsc threads", "mpmc threads"] {
             let calls = trace(part);
             for call in [libc::SYS_futex, libc::SYS_membarrier] {
-                let count = calls.get(&call.cast_unsigned()).copied().unwrap_or_default();
+                let count = calls
+                    .get(&call.cast_unsigned())
+                    .copied()
+                    .unwrap_or_default();
                 // Starting and joining the thread takes a few.
                 assert!(count < 10, "{part}: {calls:?}");
             }
@@ -642,8 +731,14 @@ fn no_system_call_is_made_when_nobody_sleeps() {
 fn one_system_call_wakes_a_sleeper() {
     alone("one_system_call_wakes_a_sleeper", || {
         let calls = trace("mpmc sleeper");
-        let wakes = calls.get(&libc::SYS_futex.cast_unsigned()).copied().unwrap_or_default();
-        assert!(wakes >= 1, "nobody woke the sleeper, or counting does not work: {calls:?}");
+        let wakes = calls
+            .get(&libc::SYS_futex.cast_unsigned())
+            .copied()
+            .unwrap_or_default();
+        assert!(
+            wakes >= 1,
+            "nobody woke the sleeper, or counting does not work: {calls:?}"
+        );
     });
 }
 
@@ -668,8 +763,13 @@ mod as_futures {
     const MANY: u32 = 100_000;
 
     fn on_two_threads<F: Future>(body: F) -> F::Output {
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        runtime.unwrap().block_on(async { timeout(PATIENCE * 2, body).await.expect("hangs") })
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime
+            .unwrap()
+            .block_on(async { timeout(PATIENCE * 2, body).await.expect("hangs") })
     }
 
     /// Both sides of both rings, wherever they lie, as statements on them.
@@ -771,7 +871,10 @@ mod as_futures {
                 });
                 (writing.await.unwrap().1, reading.await.unwrap().1)
             });
-            assert!(written > 0 && read > 0, "no future was dropped: {written}, {read}");
+            assert!(
+                written > 0 && read > 0,
+                "no future was dropped: {written}, {read}"
+            );
         }};
     }
 
@@ -784,8 +887,15 @@ mod as_futures {
         let place = Place::new();
         with_dropped_futures!(slot_file(&place), RECORDS);
         let totals = snapshot(&place).totals;
-        assert_eq!((totals.committed, totals.released), (RECORDS.into(), RECORDS.into()));
-        assert_eq!((totals.skipped, totals.redelivered), (0, 0), "a dropped future held a claim");
+        assert_eq!(
+            (totals.committed, totals.released),
+            (RECORDS.into(), RECORDS.into())
+        );
+        assert_eq!(
+            (totals.skipped, totals.redelivered),
+            (0, 0),
+            "a dropped future held a claim"
+        );
     }
 
     #[test]

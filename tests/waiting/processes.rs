@@ -19,7 +19,9 @@ pub(crate) fn is_alone() -> bool {
 /// This program, running nothing but the test `name`.
 pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ALONE, "1");
+    command
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(ALONE, "1");
     command
 }
 
@@ -30,8 +32,15 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     }
     let output = command(name).output().unwrap();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
-    assert!(stdout.contains("1 passed"), "no such test: {name}\n{stdout}");
+    assert!(
+        output.status.success(),
+        "{}\n{stdout}\n{stderr}",
+        output.status
+    );
+    assert!(
+        stdout.contains("1 passed"),
+        "no such test: {name}\n{stdout}"
+    );
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -49,7 +58,10 @@ impl Victim {
     /// Starts `role`, which the test `victim` plays, and returns once it holds what it shall.
     pub(crate) fn start(role: &str, path: impl Into<OsString>) -> Self {
         let mut command = command("victim");
-        command.env(VICTIM, role).env(PATH, path.into()).stdout(Stdio::piped());
+        command
+            .env(VICTIM, role)
+            .env(PATH, path.into())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -58,7 +70,10 @@ impl Victim {
             let bytes = stdout.read_line(&mut line).unwrap();
             assert!(bytes > 0, "the victim ended before it held anything");
         }
-        Self { child, _stdout: stdout }
+        Self {
+            child,
+            _stdout: stdout,
+        }
     }
 
     /// Kills it and waits until nothing is left of it.

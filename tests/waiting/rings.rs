@@ -83,7 +83,11 @@ fn filled(tag: u32) -> [u8; RECORD_BYTES] {
 }
 
 fn checked(tag: u32, payload: &[u8], bytes: usize) -> u32 {
-    assert_eq!(payload, &filled(tag)[..bytes], "the payload of record {tag}");
+    assert_eq!(
+        payload,
+        &filled(tag)[..bytes],
+        "the payload of record {tag}"
+    );
     tag
 }
 
@@ -97,8 +101,12 @@ pub(crate) enum Ring {
 }
 
 impl Ring {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::SpscHeap, Self::SpscFile, Self::MpmcHeap, Self::MpmcFile];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::SpscHeap,
+        Self::SpscFile,
+        Self::MpmcHeap,
+        Self::MpmcFile,
+    ];
     pub(crate) const FILES: [Self; 2] = [Self::SpscFile, Self::MpmcFile];
 
     /// Records that fit into it.
@@ -162,8 +170,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("annulus-waiting-").tempdir_in("/dev/shm");
-        Self { folder: folder.unwrap() }
+        let folder = tempfile::Builder::new()
+            .prefix("annulus-waiting-")
+            .tempdir_in("/dev/shm");
+        Self {
+            folder: folder.unwrap(),
+        }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -173,7 +185,10 @@ impl Place {
     /// Counters of those who are attached on one side.
     pub(crate) fn counters(&self, role: Role) -> Vec<Counters> {
         let snapshot = inspect(&Location::path(self.path())).unwrap();
-        let side = snapshot.participants.iter().filter(|one| one.role == Some(role));
+        let side = snapshot
+            .participants
+            .iter()
+            .filter(|one| one.role == Some(role));
         side.map(|one| one.counters).collect()
     }
 
@@ -189,7 +204,11 @@ impl Place {
     /// Returns once `sleepers` of that side have slept.
     pub(crate) fn until_asleep(&self, role: Role, sleepers: usize) {
         eventually("a waiter sleeps", || {
-            self.counters(role).iter().filter(|one| one.waits > 0).count() >= sleepers
+            self.counters(role)
+                .iter()
+                .filter(|one| one.waits > 0)
+                .count()
+                >= sleepers
         });
     }
 }
@@ -198,7 +217,10 @@ impl Place {
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         std::thread::yield_now();
     }
 }
@@ -213,5 +235,9 @@ pub(crate) fn patiently(way: Wait) -> Wait {
 
 /// The three ways to wait within a call.
 pub(crate) fn ways() -> [(&'static str, Wait); 3] {
-    [("spin", Wait::spin()), ("yield", Wait::yielding()), ("block", Wait::block())]
+    [
+        ("spin", Wait::spin()),
+        ("yield", Wait::yielding()),
+        ("block", Wait::block()),
+    ]
 }

@@ -26,10 +26,12 @@ pub(crate) fn count_between_marks(mut command: Command) -> BTreeMap<u64, u64> {
     let child = command.spawn().unwrap();
     let main = Pid::from_raw(child.id().cast_signed());
     // It stops as it executes the program.
-    assert!(matches!(waitpid(main, None), Ok(WaitStatus::Stopped(_, Signal::SIGTRAP))));
-    let follow = Options::PTRACE_O_TRACESYSGOOD
-        | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_EXITKILL;
+    assert!(matches!(
+        waitpid(main, None),
+        Ok(WaitStatus::Stopped(_, Signal::SIGTRAP))
+    ));
+    let follow =
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
     ptrace::setoptions(main, follow).unwrap();
     ptrace::syscall(main, None).unwrap();
 
@@ -54,7 +56,11 @@ pub(crate) fn count_between_marks(mut command: Command) -> BTreeMap<u64, u64> {
             WaitStatus::Stopped(pid, Signal::SIGSTOP | Signal::SIGTRAP) => (pid, None),
             WaitStatus::Stopped(pid, signal) => (pid, Some(signal)),
             WaitStatus::Exited(pid, code) if pid == main => {
-                assert_eq!((code, marks), (0, 2), "the traced test failed or has not two marks");
+                assert_eq!(
+                    (code, marks),
+                    (0, 2),
+                    "the traced test failed or has not two marks"
+                );
                 return calls;
             }
             WaitStatus::Signaled(pid, signal, _) if pid == main => {

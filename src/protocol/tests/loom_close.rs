@@ -2,58 +2,27 @@
 
 use loom::thread;
 
-use super::{Bare, byte_ring_at, check, slot_ring_for};
+use super::ops::{bytes, slots};
+use super::{Bare, byte_ring_at, check, slot_ring_for, turn};
 use crate::protocol::slot_ring;
-use crate::{ReadError, TryClaimError, TryReadError, Wait, mpmc, spsc};
+use crate::{TryClaimError, TryReadError, mpmc, spsc};
 
-/// Pops until the ring is closed and drained.
-fn drain(consumer: &mpmc::Consumer) -> Vec<u32> {
-    let (mut tags, mut payload) = (Vec::new(), Vec::new());
-    loop {
-        match consumer.pop(&mut payload, Wait::block()) {
-            Ok(tag) => tags.push(tag),
-            Err(error) => {
-                assert_eq!(error, ReadError::Closed);
-                return tags;
-            }
-        }
-    }
-}
-
-fn drain_bytes(consumer: &mut spsc::Consumer) -> Vec<u32> {
-    let (mut tags, mut payload) = (Vec::new(), Vec::new());
-    loop {
-        match consumer.pop(&mut payload, Wait::block()) {
-            Ok(tag) => tags.push(tag),
-            Err(error) => {
-                assert_eq!(error, ReadError::Closed);
-                return tags;
-            }
-        }
-    }
-}
-
-/// The tags of `wanted` that the ring took.
+/// The tags of `wanted` that the slots took.
 fn offer(producer: &mpmc::Producer, wanted: &[u32]) -> Vec<u32> {
-    let takes = |tag: &&u32| match producer.try_push(**tag, &[1]) {
-        Ok(()) => true,
-        Err(error) => {
-            assert!(matches!(error, TryClaimError::Closed | TryClaimError::Full));
-            false
-        }
-    };
-    wanted.iter().filter(takes).copied().collect()
+    wanted
+        .iter()
+        .filter(|tag| slots::try_push(producer, **tag))
+        .copied()
+        .collect()
 }
 
+/// The tags of `wanted` that the byte ring took.
 fn offer_bytes(producer: &mut spsc::Producer, wanted: &[u32]) -> Vec<u32> {
-    let takes = |tag: &&u32| match producer.try_push(**tag, &[1]) {
-        Ok(()) => true,
-        Err(error) => {
-            assert!(matches!(error, TryClaimError::Closed | TryClaimError::Full));
-            false
-        }
-    };
-    wanted.iter().filter(takes).copied().collect()
+    wanted
+        .iter()
+        .filter(|tag| bytes::try_push(producer, **tag))
+        .copied()
+        .collect()
 }
 
 #[test]
@@ -62,33 +31,38 @@ fn slots_closed_by_a_third_party_lose_no_committed_record() {
         let (producer, consumer) = slot_ring_for(3);
         let closer = producer.try_clone().unwrap();
         let writing = thread::spawn(move || offer(&producer, &[1]));
-        let closing = thread::spawn(move || closer.close());
-        assert_eq!(drain(&consumer), writing.join().unwrap());
+        let closing = thread::spawn(move || {
+            turn();
+            closer.close();
+        });
+        assert_eq!(slots::drain_to_the_end(&consumer), writing.join().unwrap());
         closing.join().unwrap();
     });
 }
 
 #[test]
 fn slots_closed_by_their_producer_lose_no_committed_record() {
-    check(None, || {
+    check(Some(3), || {
         let (producer, consumer) = slot_ring_for(2);
         let writing = thread::spawn(move || {
             let taken = offer(&producer, &[1, 2]);
+            turn();
             producer.close();
             assert_eq!(producer.try_push(3, &[]), Err(TryClaimError::Closed));
             taken
         });
-        assert_eq!(drain(&consumer), writing.join().unwrap());
+        assert_eq!(slots::drain_to_the_end(&consumer), writing.join().unwrap());
     });
 }
 
 #[test]
 fn slots_closed_by_their_consumer_lose_no_committed_record() {
-    check(None, || {
+    check(Some(3), || {
         let (producer, consumer) = slot_ring_for(2);
         let writing = thread::spawn(move || offer(&producer, &[1, 2]));
+        turn();
         consumer.close();
-        assert_eq!(drain(&consumer), writing.join().unwrap());
+        assert_eq!(slots::drain_to_the_end(&consumer), writing.join().unwrap());
     });
 }
 
@@ -99,27 +73,36 @@ fn a_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
         let (producer, consumer) = slot_ring_for(3);
         let closer = producer.try_clone().unwrap();
         let writing = thread::spawn(move || offer(&producer, &[1]));
-        let closing = thread::spawn(move || closer.close());
+        let closing = thread::spawn(move || {
+            turn();
+            closer.close();
+        });
+        turn();
         let refused = consumer.try_read().map(|record| record.tag());
         let taken = writing.join().unwrap();
         closing.join().unwrap();
         match refused {
             Ok(tag) => assert_eq!(taken, [tag]),
             Err(TryReadError::Closed) => assert_eq!(taken, []),
-            Err(error) => assert_eq!((error, drain(&consumer)), (TryReadError::Empty, taken)),
+            Err(error) => assert_eq!(
+                (error, slots::drain_to_the_end(&consumer)),
+                (TryReadError::Empty, taken)
+            ),
         }
     });
 }
 
 #[test]
 fn a_producer_that_commits_and_closes_is_read_before_a_single_closed() {
-    check(None, || {
+    check(Some(3), || {
         let (producer, consumer) = slot_ring_for(3);
         let bare = Bare::of(producer.participant().attachment());
         let writing = thread::spawn(move || {
-            producer.try_push(1, &[1]).unwrap();
+            assert!(TRYPUSH(producer, 1));
+            turn();
             slot_ring::close(&*bare.ring);
         });
+        turn();
         let refused = consumer.try_read().map(|record| record.tag());
         assert_ne!(
             refused,
@@ -145,8 +128,11 @@ fn a_claim_that_was_held_as_the_slots_were_closed_is_still_delivered() {
                 vec![]
             }
         });
-        let closing = thread::spawn(move || closer.close());
-        assert_eq!(drain(&consumer), writing.join().unwrap());
+        let closing = thread::spawn(move || {
+            turn();
+            closer.close();
+        });
+        assert_eq!(slots::drain_to_the_end(&consumer), writing.join().unwrap());
         closing.join().unwrap();
     });
 }
@@ -157,8 +143,9 @@ fn two_consumers_of_closed_slots_are_both_told_and_share_the_rest() {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         producer.try_push(1, &[1]).unwrap();
-        let first = thread::spawn(move || drain(&one));
-        let second = thread::spawn(move || drain(&two));
+        let first = thread::spawn(move || slots::drain_to_the_end(&one));
+        let second = thread::spawn(move || slots::drain_to_the_end(&two));
+        turn();
         producer.close();
         assert_eq!(
             [first.join().unwrap(), second.join().unwrap()].concat(),
@@ -173,13 +160,15 @@ fn a_record_that_is_requeued_in_a_closed_ring_is_delivered_before_closed() {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         producer.try_push(1, &[1]).unwrap();
+        turn();
         producer.close();
         let requeueing = thread::spawn(move || {
+            turn();
             if let Ok(record) = one.try_read() {
                 record.requeue();
             }
         });
-        assert_eq!(drain(&two), [1]);
+        assert_eq!(slots::drain_to_the_end(&two), [1]);
         requeueing.join().unwrap();
     });
 }
@@ -191,10 +180,11 @@ fn bytes_closed_by_a_third_party_lose_no_committed_record() {
         let bare = Bare::of(producer.participant().attachment());
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1]), producer));
         let closing = thread::spawn(move || {
+            turn();
             slot_ring::close(&*bare.ring);
             bare.wake_everybody();
         });
-        let seen = drain_bytes(&mut consumer);
+        let seen = bytes::drain_to_the_end(&mut consumer);
         assert_eq!(seen, writing.join().unwrap().0);
         closing.join().unwrap();
     });
@@ -202,42 +192,49 @@ fn bytes_closed_by_a_third_party_lose_no_committed_record() {
 
 #[test]
 fn bytes_closed_by_their_producer_lose_no_committed_record() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || {
             let taken = offer_bytes(&mut producer, &[1, 2]);
+            turn();
             producer.close();
             assert_eq!(producer.try_push(3, &[]), Err(TryClaimError::Closed));
             taken
         });
-        assert_eq!(drain_bytes(&mut consumer), writing.join().unwrap());
+        assert_eq!(
+            bytes::drain_to_the_end(&mut consumer),
+            writing.join().unwrap()
+        );
     });
 }
 
 #[test]
 fn bytes_closed_by_their_consumer_lose_no_committed_record() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1, 2]), producer));
+        turn();
         consumer.close();
-        let seen = drain_bytes(&mut consumer);
+        let seen = bytes::drain_to_the_end(&mut consumer);
         assert_eq!(seen, writing.join().unwrap().0);
     });
 }
 
 #[test]
 fn a_byte_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1]), producer));
+        turn();
         slot_ring::close(consumer.participant().store());
+        turn();
         let refused = consumer.try_read().map(|record| record.tag());
         let (taken, _producer) = writing.join().unwrap();
         match refused {
             Ok(tag) => assert_eq!(taken, [tag]),
             Err(TryReadError::Closed) => assert_eq!(taken, []),
             Err(error) => assert_eq!(
-                (error, drain_bytes(&mut consumer)),
+                (error, bytes::drain_to_the_end(&mut consumer)),
                 (TryReadError::Empty, taken)
             ),
         }
@@ -246,13 +243,15 @@ fn a_byte_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
 
 #[test]
 fn a_byte_producer_that_commits_and_closes_is_read_before_a_single_closed() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || {
-            producer.try_push(1, &[1]).unwrap();
+            assert!(TRYPUSH(producer, 1));
+            turn();
             slot_ring::close(producer.participant().store());
             producer
         });
+        turn();
         let refused = consumer.try_read().map(|record| record.tag());
         assert_ne!(
             refused,
@@ -265,16 +264,18 @@ fn a_byte_producer_that_commits_and_closes_is_read_before_a_single_closed() {
 
 #[test]
 fn a_claim_of_bytes_that_is_given_up_in_a_closed_ring_ends_the_wait_for_it() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || {
+            turn();
             if let Ok(claim) = producer.try_claim(8) {
                 claim.abort();
             }
             producer
         });
+        turn();
         consumer.close();
-        assert_eq!(drain_bytes(&mut consumer), []);
+        assert_eq!(bytes::drain_to_the_end(&mut consumer), []);
         writing.join().unwrap();
     });
 }

@@ -2,36 +2,11 @@
 
 use loom::thread;
 
-use super::{Bare, check, slot_ring_for};
+use super::ops::slots::{drain, pop, push, try_push};
+use super::{Bare, check, slot_ring_for, turn};
 use crate::layout::{COMMITTED, RELEASED, SKIPPED};
 use crate::protocol::Owner;
-use crate::{TryClaimError, TryReadError, Wait, mpmc};
-
-/// Pops until the ring is empty.
-fn drain(consumer: &mpmc::Consumer) -> Vec<u32> {
-    let (mut tags, mut payload) = (Vec::new(), Vec::new());
-    loop {
-        match consumer.try_pop(&mut payload) {
-            Ok(tag) => {
-                assert_eq!(payload, [tag as u8], "a torn record");
-                tags.push(tag);
-            }
-            Err(TryReadError::Empty) => return tags,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
-
-fn pop(consumer: &mpmc::Consumer) -> u32 {
-    let mut payload = Vec::new();
-    let tag = consumer.pop(&mut payload, Wait::block()).unwrap();
-    assert_eq!(payload, [tag as u8], "a torn record");
-    tag
-}
-
-fn push(producer: &mpmc::Producer, tag: u32) {
-    producer.push(tag, &[tag as u8], Wait::block()).unwrap();
-}
+use crate::{Wait, mpmc};
 
 #[test]
 fn one_producer_and_one_consumer_go_several_laps_in_order() {
@@ -90,14 +65,8 @@ fn a_full_ring_refuses_and_loses_nothing_that_it_took() {
         let (one, consumer) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         let offer = |producer: &mpmc::Producer, tags: core::ops::Range<u32>| {
-            tags.filter(|tag| match producer.try_push(*tag, &[*tag as u8]) {
-                Ok(()) => true,
-                Err(error) => {
-                    assert_eq!(error, TryClaimError::Full);
-                    false
-                }
-            })
-            .collect::<Vec<_>>()
+            tags.filter(|tag| try_push(producer, *tag))
+                .collect::<Vec<_>>()
         };
         let first = thread::spawn(move || offer(&one, 1..3));
         let second = thread::spawn(move || offer(&two, 11..13));
@@ -113,7 +82,7 @@ fn a_full_ring_refuses_and_loses_nothing_that_it_took() {
 
 #[test]
 fn a_position_that_wraps_the_lap_is_found_all_the_same() {
-    check(None, || {
+    check(Some(3), || {
         let options = mpmc::Options::new(2, 8)
             .participants(2)
             .starting_at(u64::MAX);
@@ -128,16 +97,18 @@ fn a_position_that_wraps_the_lap_is_found_all_the_same() {
 
 #[test]
 fn a_payload_is_written_in_place_and_read_in_place() {
-    check(None, || {
+    check(Some(3), || {
         let (producer, consumer) = slot_ring_for(2);
         let writing = thread::spawn(move || {
             for tag in 1..=3 {
+                turn();
                 let mut claim = producer.claim(8, Wait::block()).unwrap();
                 claim.fill(tag as u8);
                 claim.commit(tag);
             }
         });
         for tag in 1..=3 {
+            turn();
             let record = consumer.read(Wait::block()).unwrap();
             assert_eq!((record.tag(), &record[..]), (tag, &[tag as u8; 8][..]));
         }
@@ -150,6 +121,7 @@ fn a_batch_is_seen_in_order_and_with_the_bytes_of_each_record() {
     check(None, || {
         let (producer, consumer) = slot_ring_for(2);
         let writing = thread::spawn(move || {
+            turn();
             let mut batch = producer.batch();
             batch.try_push(1, &[1]).unwrap();
             batch.try_push(2, &[2]).unwrap();
@@ -164,11 +136,12 @@ fn a_batch_is_seen_in_order_and_with_the_bytes_of_each_record() {
 
 #[test]
 fn an_aborted_claim_is_passed_and_its_slot_written_again() {
-    check(Some(3), || {
+    check(Some(2), || {
         let (one, consumer) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         let bare = Bare::of(one.participant().attachment());
         let aborting = thread::spawn(move || {
+            turn();
             let mut claim = one.claim(1, Wait::block()).unwrap();
             claim[0] = 9;
             claim.abort();
@@ -192,11 +165,22 @@ fn the_bytes_of_an_aborted_claim_belong_to_the_next_lap_once_it_was_passed() {
         let claim = one.try_claim(1).unwrap();
         claim.abort();
         push(&two, 1);
-        let writing = thread::spawn(move || two.try_push(2, &[2]).is_ok());
+        let writing = thread::spawn(move || try_push(&two, 2));
         assert_eq!(pop(&consumer), 1);
         let written = writing.join().unwrap();
         assert_eq!(drain(&consumer), if written { vec![2] } else { vec![] });
     });
+}
+
+/// Gives the next record back, if there is one.
+fn requeue(consumer: &mpmc::Consumer) -> bool {
+    turn();
+    let Ok(record) = consumer.try_read() else {
+        return false;
+    };
+    assert_eq!(record[..], [record.tag() as u8]);
+    record.requeue();
+    true
 }
 
 #[test]
@@ -205,14 +189,8 @@ fn a_requeued_record_is_delivered_again_with_its_bytes() {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         let writing = thread::spawn(move || push(&producer, 1));
-        let requeueing = thread::spawn(move || match one.try_read() {
-            Ok(record) => {
-                assert_eq!(record[..], [1]);
-                record.requeue();
-                true
-            }
-            Err(_) => false,
-        });
+        let requeueing = thread::spawn(move || requeue(&one));
+        turn();
         let record = two.read(Wait::block()).unwrap();
         let attempts = record.attempts();
         assert_eq!((record.tag(), &record[..]), (1, &[1][..]));
@@ -230,7 +208,7 @@ fn a_consumer_that_has_seen_the_recovery_epoch_has_seen_what_was_given_back() {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         push(&producer, 1);
-        let requeueing = thread::spawn(move || one.try_read().unwrap().requeue());
+        let requeueing = thread::spawn(move || requeue(&one));
         let early = drain(&two);
         requeueing.join().unwrap();
         assert_eq!([early, drain(&two)].concat(), [1]);
@@ -239,12 +217,12 @@ fn a_consumer_that_has_seen_the_recovery_epoch_has_seen_what_was_given_back() {
 
 #[test]
 fn a_slot_is_not_written_while_the_last_reader_of_it_reads() {
-    check(Some(3), || {
+    check(Some(2), || {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
         push(&producer, 1);
         push(&producer, 2);
-        let reading = thread::spawn(move || drop(one.read(Wait::block()).unwrap()));
+        let reading = thread::spawn(move || pop(&one));
         let writing = thread::spawn(move || push(&producer, 3));
         let seen = [pop(&two), pop(&two)];
         reading.join().unwrap();
@@ -262,8 +240,10 @@ fn a_row_that_is_attached_again_goes_on_counting() {
         let keeper = producer.try_clone().unwrap();
         let first = thread::spawn(move || {
             push(&producer, 1);
+            turn();
             drop(producer); // Detaches: row 1 is free.
         });
+        turn();
         let again = keeper.try_clone();
         let reused = again
             .as_ref()

@@ -2,43 +2,20 @@
 
 use loom::thread;
 
-use super::{Bare, Steps, byte_ring_at, check, check_every_death};
+use super::ops::bytes::{drain, pop, push, try_push};
+use super::{Bare, Steps, byte_ring_at, check, check_every_death, turn};
 use crate::protocol::byte_ring::{ReadRefusal, Reader, Writer};
-use crate::protocol::{Owner, Store};
+use crate::protocol::{Owner, Store, copy};
 use crate::sync::Ordering;
-use crate::{TryClaimError, TryReadError, Wait, spsc};
-
-/// Pops until the ring is empty.
-fn drain(consumer: &mut spsc::Consumer) -> Vec<u32> {
-    let (mut tags, mut payload) = (Vec::new(), Vec::new());
-    loop {
-        match consumer.try_pop(&mut payload) {
-            Ok(tag) => {
-                assert!(
-                    payload.iter().all(|byte| u32::from(*byte) == tag),
-                    "a torn record"
-                );
-                tags.push(tag);
-            }
-            Err(TryReadError::Empty) => return tags,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
+use crate::{Heap, TryReadError, Wait};
 
 #[test]
 fn records_arrive_whole_and_in_order_through_a_ring_that_holds_one() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(32, 0);
-        let writing = thread::spawn(move || {
-            for tag in 1..=3 {
-                producer.push(tag, &[tag as u8; 8], Wait::block()).unwrap();
-            }
-        });
-        let mut payload = Vec::new();
+        let writing = thread::spawn(move || (1..=3).for_each(|tag| push(&mut producer, tag)));
         for tag in 1..=3 {
-            assert_eq!(consumer.pop(&mut payload, Wait::block()), Ok(tag));
-            assert_eq!(payload, [tag as u8; 8]);
+            assert_eq!(pop(&mut consumer), tag);
         }
         writing.join().unwrap();
     });
@@ -49,17 +26,12 @@ fn a_full_ring_refuses_and_loses_nothing_that_it_took() {
     check(None, || {
         let (mut producer, mut consumer) = byte_ring_at(32, 0);
         let writing = thread::spawn(move || {
-            let mut taken = Vec::new();
-            for tag in 1..=3 {
-                match producer.try_push(tag, &[tag as u8; 8]) {
-                    Ok(()) => taken.push(tag),
-                    Err(error) => assert_eq!(error, TryClaimError::Full),
-                }
-            }
-            (producer, taken)
+            (1..=3)
+                .filter(|tag| try_push(&mut producer, *tag))
+                .collect::<Vec<_>>()
         });
         let mut seen = drain(&mut consumer);
-        let (_producer, taken) = writing.join().unwrap();
+        let taken = writing.join().unwrap();
         seen.extend(drain(&mut consumer));
         assert_eq!(seen, taken);
     });
@@ -70,8 +42,10 @@ fn an_empty_ring_refuses_until_something_is_committed() {
     check(None, || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let reading = thread::spawn(move || {
+            turn();
             let first = consumer.try_read().map(|record| record.tag());
             assert!(matches!(first, Ok(1) | Err(TryReadError::Empty)));
+            turn();
             let second = consumer.try_read().map(|record| record.tag());
             assert!(matches!(second, Ok(1 | 2) | Err(TryReadError::Empty)));
             (
@@ -79,8 +53,8 @@ fn an_empty_ring_refuses_until_something_is_committed() {
                 u32::from(first.is_ok()) + u32::from(second.is_ok()),
             )
         });
-        producer.try_push(1, &[1]).unwrap();
-        producer.try_push(2, &[2]).unwrap();
+        assert!(try_push(&mut producer, 1));
+        assert!(try_push(&mut producer, 2));
         let (mut consumer, read) = reading.join().unwrap();
         assert_eq!(drain(&mut consumer), (read + 1..=2).collect::<Vec<_>>());
     });
@@ -89,49 +63,38 @@ fn an_empty_ring_refuses_until_something_is_committed() {
 #[test]
 fn a_record_that_does_not_fit_before_the_end_goes_behind_padding() {
     // 8 bytes are left before the end of 32, and the record takes 16.
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(32, 24);
-        let writing = thread::spawn(move || {
-            producer.push(1, &[1; 8], Wait::block()).unwrap();
-            producer.push(2, &[2; 8], Wait::block()).unwrap();
-        });
-        let mut payload = Vec::new();
-        for tag in 1..=2 {
-            assert_eq!(consumer.pop(&mut payload, Wait::block()), Ok(tag));
-            assert_eq!(payload, [tag as u8; 8]);
-        }
+        let writing = thread::spawn(move || (1..=2).for_each(|tag| push(&mut producer, tag)));
+        assert_eq!([pop(&mut consumer), pop(&mut consumer)], [1, 2]);
         writing.join().unwrap();
     });
 }
 
 #[test]
 fn positions_wrap_around_zero() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(32, 16_u64.wrapping_neg());
-        let writing = thread::spawn(move || {
-            producer.push(1, &[1; 8], Wait::block()).unwrap();
-            producer.push(2, &[2; 8], Wait::block()).unwrap();
-        });
-        let mut payload = Vec::new();
-        for tag in 1..=2 {
-            assert_eq!(consumer.pop(&mut payload, Wait::block()), Ok(tag));
-        }
+        let writing = thread::spawn(move || (1..=2).for_each(|tag| push(&mut producer, tag)));
+        assert_eq!([pop(&mut consumer), pop(&mut consumer)], [1, 2]);
         writing.join().unwrap();
     });
 }
 
 #[test]
 fn a_batch_is_seen_whole_or_not_at_all() {
-    // From 48 on the second record of the batch lies behind padding.
+    // From 40 on the second record of the batch lies behind padding.
     for origin in [0, 40] {
         check(None, move || {
             let (mut producer, mut consumer) = byte_ring_at(64, origin);
             let writing = thread::spawn(move || {
+                turn();
                 let mut batch = producer.batch();
                 batch.try_push(1, &[1; 8]).unwrap();
                 batch.try_push(2, &[2; 8]).unwrap();
                 batch.commit();
             });
+            turn();
             let first = consumer.try_peek().map(|record| record.tag());
             if first.is_ok() {
                 let second = consumer.try_peek().expect("the batch was visible");
@@ -146,23 +109,24 @@ fn a_batch_is_seen_whole_or_not_at_all() {
 
 #[test]
 fn records_read_ahead_are_not_overwritten_before_they_are_released() {
-    check(None, || {
+    check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         producer.try_push(1, &[1; 24]).unwrap(); // 0..32
         producer.try_push(2, &[2; 8]).unwrap(); // 32..48
         let writing = thread::spawn(move || {
+            turn();
             producer.push(3, &[3; 24], Wait::block()).unwrap(); // 64..96, behind padding
         });
         let first = consumer.try_peek().unwrap().mark();
         let second = consumer.try_peek().unwrap().mark();
+        turn();
         assert_eq!(consumer.release_to(first), 1);
         consumer.rewind();
         assert_eq!(consumer.try_peek().unwrap()[..], [2; 8]);
+        turn();
         assert_eq!(consumer.release_to(second), 1);
         assert_eq!(consumer.release_to(first), 0, "it was given back before");
-        let mut payload = Vec::new();
-        assert_eq!(consumer.pop(&mut payload, Wait::block()), Ok(3));
-        assert_eq!(payload, [3; 24]);
+        assert_eq!(pop(&mut consumer), 3);
         writing.join().unwrap();
     });
 }
@@ -171,13 +135,14 @@ fn records_read_ahead_are_not_overwritten_before_they_are_released() {
 fn a_producer_that_attaches_again_goes_on_in_space_that_was_released_meanwhile() {
     check(None, || {
         let (mut producer, mut consumer) = byte_ring_at(32, 0);
-        producer.try_push(1, &[1; 8]).unwrap();
+        assert!(try_push(&mut producer, 1));
         let bare = Bare::of(producer.participant().attachment());
         let reading = thread::spawn(move || {
             let seen = drain(&mut consumer);
             (consumer, seen)
         });
         drop(producer);
+        turn();
         let written = write(&bare, 2);
         let (mut consumer, mut seen) = reading.join().unwrap();
         seen.extend(drain(&mut consumer));
@@ -193,7 +158,7 @@ fn write(bare: &Bare, tag: u32) -> bool {
         return false;
     };
     let payload = [tag as u8; 8];
-    crate::protocol::copy::fill::<crate::Heap>(&bare.ring, span.payload_offset(&shape), &payload);
+    copy::fill::<Heap>(&bare.ring, span.payload_offset(&shape), &payload);
     writer.stage(&shape, &*bare.ring, span, tag, 8);
     writer.publish(&shape, &*bare.ring);
     true
@@ -287,6 +252,7 @@ fn a_journal_entry_torn_by_a_death_is_not_believed() {
         let dying = thread::spawn({
             let bare = bare.clone();
             move || {
+                turn();
                 let [first, second] = &bare.ring.control().tail.journal;
                 let older = if first.end.load(Ordering::Acquire) < 32 {
                     first
@@ -310,9 +276,9 @@ fn a_consumer_dead_at_any_step_leaves_what_it_had_not_released_to_its_successor(
         let (mut producer, consumer) = byte_ring_at(32, 0);
         let bare = Bare::of(producer.participant().attachment());
         drop(consumer);
-        producer.try_push(1, &[1; 8]).unwrap();
+        assert!(try_push(&mut producer, 1));
         let writing = thread::spawn(move || {
-            let written = producer.try_push(2, &[2; 8]).is_ok();
+            let written = try_push(&mut producer, 2);
             (producer, written)
         });
         bare.occupy(Owner::CONSUMER);
@@ -328,12 +294,13 @@ fn a_consumer_dead_at_any_step_leaves_what_it_had_not_released_to_its_successor(
         let mut reader = Reader::resume(&shape, &*bare.ring).expect("sound words");
         let mut seen = Vec::new();
         let mut read_on = || loop {
+            turn();
             match reader.read(&shape, &*bare.ring) {
                 Ok(found) => {
                     seen.push(found.tag);
                     let mut payload = [0; 8];
                     let offset = found.payload_offset;
-                    crate::protocol::copy::empty::<crate::Heap>(&bare.ring, offset, &mut payload);
+                    copy::empty::<Heap>(&bare.ring, offset, &mut payload);
                     assert_eq!(payload, [found.tag as u8; 8]);
                     reader.release_to(&*bare.ring, reader.next());
                 }

@@ -5,6 +5,7 @@ mod loom_mpmc;
 mod loom_recovery;
 mod loom_spsc;
 mod loom_wait;
+mod ops;
 
 use core::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
