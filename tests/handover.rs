@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use annulus::segment::{
@@ -50,7 +50,7 @@ impl Peer {
             .args(["--exact", "part", "--nocapture"])
             .env(PART, part)
             .env(SOCKET, &path);
-        let child = command.spawn().unwrap();
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         send(&socket, share(descriptor).unwrap());

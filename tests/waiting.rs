@@ -756,6 +756,9 @@ fn a_test_runs_alone_in_its_own_process() {
 mod as_futures {
     use super::*;
     use annulus::{mpmc, spsc};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
     use tokio::runtime::Builder;
     use tokio::time::timeout;
 
@@ -828,13 +831,21 @@ mod as_futures {
         in_two_tasks!(slot_file(&Place::new()), MANY);
     }
 
-    /// Each wait is dropped after its first poll unless that poll ended it, again and again.
+    /// Each wait is dropped after its first polls unless they ended it, again and again. The writer
+    /// begins when the reader has dropped some, the reader goes on when the writer has.
     macro_rules! with_dropped_futures {
         ($pair:expr, $records:expr) => {{
+            const DROPPED: u64 = 10;
             let (mut producer, mut consumer) = $pair;
-            let (written, read) = on_two_threads(async move {
+            let reader_dropped = Arc::new(AtomicU64::new(0));
+            let writer_dropped = Arc::new(AtomicU64::new(0));
+            let (by_reader, by_writer) = (reader_dropped.clone(), writer_dropped.clone());
+            on_two_threads(async move {
                 let writing = tokio::spawn(async move {
-                    let (mut tag, mut dropped) = (0_u32, 0_u64);
+                    while reader_dropped.load(Relaxed) < DROPPED {
+                        tokio::task::yield_now().await;
+                    }
+                    let mut tag = 0_u32;
                     while tag < $records {
                         tokio::select! {
                             biased;
@@ -843,18 +854,22 @@ mod as_futures {
                                 claim.copy_from_slice(&tag.to_le_bytes());
                                 claim.commit(tag);
                                 tag += 1;
+                                continue;
                             }
-                            () = std::future::ready(()) => dropped += 1,
+                            () = std::future::ready(()) => {}
                         }
-                        if dropped.is_multiple_of(3) {
+                        if by_writer.fetch_add(1, Relaxed).is_multiple_of(3) {
                             tokio::task::yield_now().await;
                         }
                     }
-                    (producer, dropped)
+                    producer
                 });
                 let reading = tokio::spawn(async move {
-                    let (mut tag, mut dropped) = (0_u32, 0_u64);
+                    let mut tag = 0_u32;
                     while tag < $records {
+                        while tag == 1 && writer_dropped.load(Relaxed) < DROPPED {
+                            tokio::task::yield_now().await;
+                        }
                         tokio::select! {
                             biased;
                             record = consumer.read_async() => {
@@ -863,18 +878,16 @@ mod as_futures {
                                 assert_eq!(found, (tag, &tag.to_le_bytes()[..]));
                                 tag += 1;
                             }
-                            // Polled twice before it is ready, so the wait is dropped later too.
-                            () = tokio::task::yield_now() => dropped += 1,
+                            // Ready at its second poll only, so the wait is polled twice too.
+                            () = tokio::task::yield_now() => {
+                                by_reader.fetch_add(1, Relaxed);
+                            }
                         }
                     }
-                    (consumer, dropped)
+                    consumer
                 });
-                (writing.await.unwrap().1, reading.await.unwrap().1)
+                (writing.await.unwrap(), reading.await.unwrap())
             });
-            assert!(
-                written > 0 && read > 0,
-                "no future was dropped: {written}, {read}"
-            );
         }};
     }
 

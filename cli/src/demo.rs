@@ -5,14 +5,16 @@
 //! | --- | --- |
 //! | `script` | what happens when, in one run |
 //! | `crew` | the child processes, and talking to them |
-//! | `child` | what the children do |
+//! | `produce`, `consume`, `child` | what the children do |
 //! | `record` | what a record holds |
 //! | `ledger` | who sent and received what, and whether that agrees |
 //! | `table` | the results |
 
 mod child;
+mod consume;
 mod crew;
 mod ledger;
+mod produce;
 mod record;
 mod script;
 mod table;
@@ -26,8 +28,10 @@ use crate::output;
 use crate::report::{Answer, Failure};
 use crate::stop::Stop;
 
-pub use child::{ChildArgs, consume, produce};
+pub use child::ChildArgs;
+pub use consume::consume;
 use crew::Halt;
+pub use produce::produce;
 
 /// Moves records between real processes, kills some, and accounts for every record.
 ///

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::output;
 use crate::report::{Answer, Failure};
 use crate::size::grouped;
+use crate::stat;
 
 /// Mends what dead participants have left, and says what that was.
 ///
@@ -32,8 +33,12 @@ pub fn run(args: &RecoverArgs) -> Result<Answer, Failure> {
         accept_other_boot: args.accept_other_boot,
         force_file_system: args.force_file_system,
     };
+    let adopts = args.accept_other_boot && stat::look(&args.path)?.is_of_other_boot;
     let done = recover(&Location::from(&args.path), &options)
         .map_err(|error| Failure::of_ring("recover", &args.path, &error))?;
+    if adopts {
+        eprintln!("checked and adopted a ring from before the last boot");
+    }
     output::print(&tell(&done))?;
     Ok(Answer::Yes)
 }

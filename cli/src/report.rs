@@ -1,7 +1,7 @@
 //! What the user is told when something fails: one `error:` line with all causes, one `hint:` line.
 //!
-//! The library's errors say what was found and what was expected; here they get the name of the file
-//! and hints that name commands and options.
+//! The library's errors say what was found and what was expected; here they get the name of the
+//! file and hints that name commands and options.
 
 use std::borrow::Cow;
 use std::error::Error;

@@ -286,15 +286,20 @@ macro_rules! impl_producer {
             fn push_some(&mut self, cutter: &mut Cutter) -> Result<Pushed, Trouble> {
                 let (mut bytes, mut is_full) = (0, false);
                 let mut batch = self.batch();
-                while let Some(cut) = cutter.peek()?.filter(|_| bytes < BATCH_BYTES) {
-                    if unless_full(batch.try_push(cut.tag, cut.bytes))?.is_none() {
-                        is_full = true;
-                        break;
+                let mut stage = |cutter: &mut Cutter| {
+                    while let Some(cut) = cutter.peek()?.filter(|_| bytes < BATCH_BYTES) {
+                        if unless_full(batch.try_push(cut.tag, cut.bytes))?.is_none() {
+                            is_full = true;
+                            break;
+                        }
+                        bytes += cutter.take()?;
                     }
-                    bytes += cutter.take()?;
-                }
+                    Ok(())
+                };
+                let outcome = stage(cutter);
+                // Also what came before something that cannot be sent.
                 batch.commit();
-                Ok(Pushed { bytes, is_full })
+                outcome.map(|()| Pushed { bytes, is_full })
             }
 
             fn push_one(&mut self, cutter: &mut Cutter, wait: Wait) -> Result<usize, Trouble> {

@@ -25,11 +25,13 @@ Counters of a participant:
   committed, released   records
   full, empty           attempts that the ring refused
   waits                 times it went to sleep
-Totals:
+Recovery:
   recovered             participants that died and were recovered
   redelivered           records that were given back, to be delivered again
   skipped               claims that were given up, by their owner or after its death
   dropped               records that `create --redelivery` did not want delivered again
+Claims in flight: who holds what. Nothing is ever taken from the living, stopped ones too. How long
+a claim has been seen is known to --watch only.
 
 Examples:
   annulus stat /dev/shm/a.ring --watch

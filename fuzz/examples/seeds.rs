@@ -1,4 +1,6 @@
-//! Writes the seeds of the fuzz targets: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+//! Writes the seeds of the fuzz targets.
+//!
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 //!
 //! They are the same each time. Each is short and shows the fuzzer one way in.
 

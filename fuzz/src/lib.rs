@@ -2,9 +2,11 @@
 //!
 //! | target | input | checks |
 //! | --- | --- | --- |
-//! | [`open_image`] | a file, or words to be changed in a sound one | no panic, no hang, no fault; an adopted ring works |
-//! | [`corrupted_ops`] | operations by handles that trust nobody, and stores to their ring | the same |
+//! | [`open_image`] | a file, or words to be changed in a sound one | see below; an adopted ring works |
+//! | [`corrupted_ops`] | operations on a ring, and stores to it by others | see below |
 //! | [`ops_model`] | operations on a sound ring | each answer is the oracle's |
+//!
+//! The first two look for panics, hangs and faults: a damaged ring answers errors or bytes.
 //!
 //! `cargo +nightly fuzz run <target>` runs one; `cargo xtask test fuzz` runs all of them for a
 //! while. The seeds in `corpus/` are made by

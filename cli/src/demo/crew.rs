@@ -59,7 +59,7 @@ impl From<Failure> for Halt {
 }
 
 /// A child that takes longer than this to answer is a failure of the demo.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How often somebody looks at the clock, the signals and the ring.
 pub const TICK: Duration = Duration::from_millis(50);
 

@@ -40,7 +40,7 @@ const LINES: [Line; 14] = [
 const NOTES: &str = "\
 Throughput: as fast as they can, the kills and what they hold up included. Latency: at the rate in
 the table, from when a message was due until its consumer has checked it; a late sender counts as
-latency. All of them sleep when they wait.
+latency. Whoever waits spins for some microseconds, then sleeps.
 ";
 
 pub fn draw(outcomes: &[Outcome]) -> String {

@@ -14,8 +14,8 @@ use super::json::{claim_kind, redelivery, role};
 use crate::report::printable;
 use crate::size::{grouped, show};
 
-/// Claims listed; the rest are counted.
-const CLAIMS_SHOWN: usize = 20;
+/// Runs of claims that are listed.
+const RUNS_SHOWN: usize = 20;
 const BAR_CELLS: u64 = 40;
 
 /// Since when each claim has been seen: a snapshot alone does not tell.
@@ -82,11 +82,15 @@ fn head(text: &mut String, path: &Path, ring: &Snapshot) {
         Kind::SpscBytes => format!("{} bytes", grouped(ring.capacity)),
         Kind::MpmcSlots => format!("{} slots", grouped(ring.capacity)),
     };
+    let policy = match ring.kind {
+        Kind::SpscBytes => String::new(),
+        Kind::MpmcSlots => format!(", redelivery {}", redelivery(ring.redelivery)),
+    };
     let max = grouped(ring.max_record_bytes);
     line(
         text,
         "geometry",
-        format_args!("{geometry}, records of up to {max} bytes"),
+        format_args!("{geometry}, records of up to {max} bytes{policy}"),
     );
     if let Some(element) = &ring.element {
         let (name, size) = (printable(&element.name), element.size);
@@ -138,14 +142,11 @@ fn numbers(text: &mut String, ring: &Snapshot) {
         ),
     );
     let totals = &ring.totals;
-    let deaths = format!(
+    let recovery = format!(
         "{} recovered, {} redelivered, {} skipped, {} dropped",
         totals.recovered, totals.redelivered, totals.skipped, totals.dropped
     );
-    line(text, "deaths", deaths);
-    if ring.kind == Kind::MpmcSlots {
-        line(text, "redelivery", redelivery(ring.redelivery));
-    }
+    line(text, "recovery", recovery);
 }
 
 /// `[######..........]`: a ring that holds anything shows a cell, one that is not full lacks one.
@@ -232,33 +233,82 @@ fn claims(text: &mut String, ring: &Snapshot, watched: Option<&Watched>) {
     if ring.claims.is_empty() {
         return;
     }
+    let amount = if ring.kind == Kind::SpscBytes {
+        "bytes"
+    } else {
+        "slots"
+    };
     let mut table = table(
         &[
-            "#", "held by", "for", "position", "bytes", "attempts", "seen for",
+            "#", "held by", "claim", "position", amount, "attempts", "seen for",
         ],
         3,
     );
-    for claim in ring.claims.iter().take(CLAIMS_SHOWN) {
-        let is_slot = ring.kind == Kind::MpmcSlots;
-        let age = watched.and_then(|watched| watched.age(claim));
+    let runs = runs(ring, watched);
+    for run in runs.iter().take(RUNS_SHOWN) {
         table.add_row([
-            claim.owner.to_string(),
-            holder(ring, claim.owner),
-            claim_kind(claim.kind).to_owned(),
-            claim.position.to_string(),
-            if is_slot {
-                "a slot".to_owned()
-            } else {
-                grouped(claim.bytes)
-            },
-            claim.attempts.to_string(),
-            age.map_or_else(|| "-".to_owned(), |age| format!("{} s", age.as_secs())),
+            run.first.owner.to_string(),
+            holder(ring, run.first.owner),
+            claim_kind(run.first.kind).to_owned(),
+            run.first.position.to_string(),
+            grouped(run.amount),
+            run.first.attempts.to_string(),
+            run.age
+                .map_or_else(|| "-".to_owned(), |age| format!("{} s", age.as_secs())),
         ]);
     }
     let _ = writeln!(text, "{}", trimmed(&table));
-    let more = ring.claims_count.saturating_sub(CLAIMS_SHOWN as u64);
-    if more > 0 {
-        let _ = writeln!(text, "  and {} more", grouped(more));
+    if runs.len() > RUNS_SHOWN || ring.claims_count > ring.claims.len() as u64 {
+        let _ = writeln!(text, " and more; see --json");
+    }
+}
+
+/// Claims of one owner that follow each other.
+struct Run {
+    first: ClaimInfo,
+    /// Bytes or slots.
+    amount: u64,
+    age: Option<Duration>,
+}
+
+fn runs(ring: &Snapshot, watched: Option<&Watched>) -> Vec<Run> {
+    let mut claims = ring.claims.clone();
+    let head = ring.head;
+    claims.sort_by_key(|claim| claim.position.wrapping_sub(head).cast_signed());
+    let mut runs: Vec<Run> = Vec::new();
+    for claim in claims {
+        let age = watched.and_then(|watched| watched.age(&claim));
+        let amount = if ring.kind == Kind::SpscBytes {
+            claim.bytes
+        } else {
+            1
+        };
+        match runs.last_mut() {
+            Some(run) if run.goes_on_with(&claim) => {
+                run.amount += amount;
+                run.age = run.age.max(age);
+            }
+            _ => runs.push(Run {
+                first: claim,
+                amount,
+                age,
+            }),
+        }
+    }
+    runs
+}
+
+impl Run {
+    fn goes_on_with(&self, claim: &ClaimInfo) -> bool {
+        let ClaimInfo {
+            owner,
+            kind,
+            position,
+            attempts,
+            ..
+        } = self.first;
+        (owner, kind, attempts) == (claim.owner, claim.kind, claim.attempts)
+            && position.wrapping_add(self.amount) == claim.position
     }
 }
 

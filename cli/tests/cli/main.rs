@@ -1,0 +1,10 @@
+//! The real command, as its users run it: its output, its messages, its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod demo;
+mod kills;
+mod refusals;
+mod round_trip;
+mod stat;
+mod support;

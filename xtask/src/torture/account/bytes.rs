@@ -1,0 +1,116 @@
+//! The SPSC ring's words: `tag:32 | len:30 | kind:2` before each record, EMPTY behind the last.
+//!
+//! With the ring at rest, everything follows from walking headers from the head to the first that
+//! is zero. The journals must then agree with that walk: the checker does not use the rule by which
+//! the library chooses between two entries, it looks whether the right one is there.
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::super::image::{Image, at};
+use super::{Account, Left, check_payload, check_rows, common_states};
+
+const RECORD: u64 = 1;
+const PADDING: u64 = 2;
+
+/// The committed end and the records between head and end.
+fn walk(image: &Image) -> Result<(u64, Vec<u32>)> {
+    let capacity = image.word(at::CAPACITY);
+    let head = image.word(at::HEAD);
+    ensure!(head.is_multiple_of(8), "the head {head} is not aligned");
+    let (mut position, mut ids) = (head, Vec::new());
+    loop {
+        ensure!(position - head < capacity, "records all round the ring");
+        let offset = position % capacity;
+        let header = image.data_word(usize::try_from(offset)?);
+        let len = header >> 2 & ((1 << 30) - 1);
+        match header & 3 {
+            _ if header == 0 => return Ok((position, ids)),
+            PADDING => position += capacity - offset,
+            RECORD => {
+                ensure!(offset + 8 + len <= capacity, "a record that wraps at {position}");
+                let id = u32::try_from(header >> 32)?;
+                let start = usize::try_from(offset + 8)?;
+                check_payload(id, image.data(start, usize::try_from(len)?))?;
+                ids.push(id);
+                position += 8 + len.next_multiple_of(8);
+            }
+            _ => bail!("header {header:#x} at {position}"),
+        }
+    }
+}
+
+/// A journal's entries: end and records.
+fn entries(image: &Image, journal: usize) -> [(u64, u64); 2] {
+    [journal, journal + at::ENTRY_BYTES].map(|entry| (image.word(entry), image.word(entry + 8)))
+}
+
+/// The number of records that the journal tells for `end`. Of two entries with the same end, one is
+/// being overwritten, with a larger number.
+fn records_at(image: &Image, journal: usize, end: u64) -> Option<u64> {
+    let entries = entries(image, journal).into_iter();
+    entries.filter(|entry| entry.0 == end).map(|entry| entry.1).min()
+}
+
+/// Draws up the account; refuses words that no death may leave.
+pub(in super::super) fn account(image: &Image) -> Result<Account> {
+    check_rows(image)?;
+    let head = image.word(at::HEAD);
+    let (end, ids) = walk(image)?;
+    let committed = records_at(image, at::PRODUCER_JOURNAL, end)
+        .with_context(|| format!("the producer's journal does not know its end {end}"))?;
+    let released = records_at(image, at::CONSUMER_JOURNAL, head)
+        .with_context(|| format!("the consumer's journal does not know its head {head}"))?;
+    ensure!(
+        released + ids.len() as u64 == committed,
+        "{committed} committed and {released} released, but {} left",
+        ids.len()
+    );
+    let read_to = image.word(at::CONSUMER_CLAIM);
+    ensure!(read_to <= end, "read up to {read_to}, beyond the end {end}");
+    let left = ids.into_iter().map(|id| Left {
+        id,
+        attempts: 0,
+        is_held: read_to > head,
+    });
+    Ok(Account {
+        committed,
+        released,
+        left: left.collect(),
+    })
+}
+
+/// The names of the states that the words are in, for the report.
+pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
+    let mut states = common_states(image);
+    let Ok((end, ids)) = walk(image) else {
+        return states;
+    };
+    let head = image.word(at::HEAD);
+    if !ids.is_empty() {
+        states.push("RECORD");
+    }
+    let is_marked = image.word(at::PRODUCER_CLAIM) != 0;
+    let journal = entries(image, at::PRODUCER_JOURNAL);
+    let is_ahead = journal.iter().any(|entry| entry.0 > end);
+    let is_newest = |records| journal.iter().all(|entry| entry.1 <= records);
+    let is_torn = !is_ahead
+        && records_at(image, at::PRODUCER_JOURNAL, end).is_some_and(|known| !is_newest(known));
+    states.extend(match (is_marked, is_ahead, is_torn) {
+        (true, false, false) if image.word(at::PRODUCER_CLAIM) > 0 => Some("claim-mark-set"),
+        (_, true, _) => Some("journal-written-not-published"),
+        (_, _, true) => Some("journal-torn"),
+        _ => None,
+    });
+    let published = image.word(at::PRODUCER_CLAIM) != 0 && ids.contains(&super::FIRST_OF_VICTIM);
+    if published {
+        states.push("published-mark-set");
+    }
+    if image.word(at::CONSUMER_CLAIM) > head {
+        states.push("read-ahead");
+    }
+    let journal = entries(image, at::CONSUMER_JOURNAL);
+    if journal.iter().any(|entry| entry.0 > head) {
+        states.push("release-written-not-given");
+    }
+    states
+}

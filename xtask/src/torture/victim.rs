@@ -1,0 +1,287 @@
+//! The victim: a forked process that performs one operation, stepped by the tracer.
+//!
+//! Tracer and victim share a page: a word, the phase, and the ids of the records that the victim has
+//! released. The victim prepares, stops itself,
+//! stores `BEGUN`, performs the operation, stores `DONE`, and tidies up like any program. The tracer
+//! counts instructions from the one that made the phase `BEGUN`, which is number 0, so that the
+//! count starts and ends at the same instruction each time.
+//!
+//! # Invariants
+//! 1. A victim never outlives its tracer (`PTRACE_O_EXITKILL`), nor its [`Victim`].
+//! 2. The child never returns into the tracer's code: it exits, whatever happens.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// The victim has not come to the operation yet.
+const PREPARING: u32 = 0;
+/// It is in the operation.
+const BEGUN: u32 = 1;
+/// It has finished the operation.
+const DONE: u32 = 2;
+
+/// What the child exits with if it panicked: the harness or the library is wrong.
+const PANICKED: i32 = 101;
+
+/// The page that tracer and victims share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page(&'static Shared);
+
+#[derive(Debug)]
+#[repr(C)]
+struct Shared {
+    phase: AtomicU32,
+    /// How many of `taken` are there.
+    count: AtomicU32,
+    /// Ids of records that the victim has released.
+    taken: [AtomicU32; 16],
+}
+
+impl Page {
+    /// A page that lasts as long as the process.
+    pub(super) fn new() -> Result<Self> {
+        const BYTES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(4096).expect("not 0");
+        let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new anonymous mapping, which touches no memory that exists.
+        let page: NonNull<Shared> =
+            unsafe { mmap_anonymous(None, BYTES, both, MapFlags::MAP_SHARED)? }.cast();
+        // SAFETY: the page is aligned, zeroed, never unmapped, and only accessed as these atomics.
+        Ok(Self(unsafe { page.as_ref() }))
+    }
+
+    fn phase(self) -> u32 {
+        self.0.phase.load(Ordering::SeqCst)
+    }
+
+    fn set(self, phase: u32) {
+        self.0.phase.store(phase, Ordering::SeqCst);
+    }
+
+    fn reset(self) {
+        self.set(PREPARING);
+        self.0.count.store(0, Ordering::SeqCst);
+    }
+
+    /// The ids of the records that the victim has released.
+    pub(super) fn taken(self) -> Vec<u32> {
+        let count = self.0.count.load(Ordering::SeqCst) as usize;
+        let ids = self.0.taken.iter().take(count);
+        ids.map(|id| id.load(Ordering::SeqCst)).collect()
+    }
+}
+
+/// What a victim works with.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    /// The ring's file.
+    pub(super) ring: PathBuf,
+    page: Page,
+}
+
+impl Stage {
+    pub(super) fn new(ring: PathBuf, page: Page) -> Self {
+        Self { ring, page }
+    }
+
+    /// Performs the operation, in the sight of the tracer.
+    pub(super) fn perform<T>(&self, operation: impl FnOnce() -> T) -> T {
+        ptrace::traceme().expect("the tracer is the parent");
+        stop_myself();
+        self.page.set(BEGUN);
+        let outcome = operation();
+        self.page.set(DONE);
+        outcome
+    }
+
+    /// Notes that a record is about to be released.
+    pub(super) fn takes(&self, id: u32) {
+        let at = self.page.0.count.fetch_add(1, Ordering::SeqCst) as usize;
+        self.page.0.taken[at].store(id, Ordering::SeqCst);
+    }
+
+    /// Lets another process do something and die by SIGKILL at its end.
+    pub(super) fn die_after(&self, something: impl FnOnce()) {
+        let child = in_child(|| {
+            something();
+            let _ = kill(Pid::this(), Signal::SIGKILL);
+        });
+        let died = waitpid(child.expect("a child"), None).expect("it ends");
+        let expected = matches!(died, WaitStatus::Signaled(_, Signal::SIGKILL, _));
+        assert!(expected, "the one to die before the operation: {died:?}");
+    }
+}
+
+/// By the shortest way, for the return from it is stepped through.
+fn stop_myself() {
+    // SAFETY: two system calls that take integers only.
+    let pid = unsafe { libc::syscall(libc::SYS_getpid) };
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_kill, pid, libc::SIGSTOP) };
+}
+
+/// Forks a child that does `something` and exits.
+fn in_child(something: impl FnOnce()) -> Result<Pid> {
+    // SAFETY: the tracer and its children have a single thread, so the child may do what it likes.
+    match unsafe { fork() }.context("fork")? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let outcome = catch_unwind(AssertUnwindSafe(something));
+            let code = if outcome.is_ok() { 0 } else { PANICKED };
+            // SAFETY: ends the process without running the tracer's destructors.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// A victim that is stopped, or has been killed.
+#[derive(Debug)]
+pub(super) struct Victim {
+    pid: Pid,
+    page: Page,
+    is_reaped: bool,
+    /// Instructions of the operation that were executed.
+    pub(super) steps: u64,
+}
+
+impl Victim {
+    /// Forks a victim and lets it come to the first instruction of its operation.
+    pub(super) fn spawn(stage: &Stage, act: fn(&Stage)) -> Result<Self> {
+        stage.page.reset();
+        let pid = in_child(|| act(stage))?;
+        let mut victim = Self {
+            pid,
+            page: stage.page,
+            is_reaped: false,
+            steps: 0,
+        };
+        match victim.wait()? {
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
+            status => bail!("the victim did not come to its operation: {status:?}"),
+        }
+        let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
+        ptrace::setoptions(pid, options)?;
+        while victim.page.phase() == PREPARING {
+            victim.step_raw()?;
+        }
+        Ok(victim)
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Whether the operation is finished.
+    pub(super) fn is_done(&self) -> bool {
+        self.page.phase() == DONE
+    }
+
+    fn wait(&mut self) -> Result<WaitStatus> {
+        let status = waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)).context("wait for it")?;
+        if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+            self.is_reaped = true;
+        }
+        Ok(status)
+    }
+
+    fn step_raw(&mut self) -> Result<()> {
+        ptrace::step(self.pid, None).context("step")?;
+        self.expect_stop()
+    }
+
+    fn expect_stop(&mut self) -> Result<()> {
+        match self.wait()? {
+            WaitStatus::Stopped(..) | WaitStatus::PtraceSyscall(_) => Ok(()),
+            status => bail!("the victim ended by itself: {status:?}"),
+        }
+    }
+
+    /// Executes one more instruction, unless the operation is finished.
+    pub(super) fn step(&mut self) -> Result<()> {
+        if !self.is_done() {
+            self.step_raw()?;
+            self.steps += 1;
+        }
+        Ok(())
+    }
+
+    /// Executes instructions up to number `target`, by way of the system calls after whose return
+    /// `calls` instructions were executed. Stops early if the operation is finished.
+    pub(super) fn advance(&mut self, target: u64, calls: &[u64]) -> Result<()> {
+        for call in calls.iter().take_while(|call| **call <= target) {
+            for _ in ["entry", "exit"] {
+                ptrace::syscall(self.pid, None).context("run to a system call")?;
+                self.expect_stop()?;
+            }
+            ensure!(!self.is_done(), "the victim took another way");
+            self.steps = *call;
+        }
+        while self.steps < target && !self.is_done() {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the next instruction is a system call.
+    pub(super) fn is_at_system_call(&self) -> Result<bool> {
+        const SYSCALL: u16 = 0x050f;
+        let registers = ptrace::getregs(self.pid)?;
+        let text = ptrace::read(self.pid, registers.rip as ptrace::AddressType)?;
+        Ok(text.to_le_bytes()[..2] == SYSCALL.to_le_bytes())
+    }
+
+    /// Kills it, really, and waits until it is reaped.
+    pub(super) fn kill(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if !self.is_reaped {
+            kill(self.pid, Signal::SIGKILL).context("kill")?;
+            while !self.is_reaped {
+                self.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves it stopped by SIGSTOP, without a tracer.
+    pub(super) fn stop(mut self) -> Result<Stopped> {
+        ptrace::detach(self.pid, Signal::SIGSTOP).context("detach")?;
+        let status = self.wait()?;
+        let is_stopped = matches!(status, WaitStatus::Stopped(_, Signal::SIGSTOP));
+        ensure!(is_stopped, "the victim did not stop: {status:?}");
+        Ok(Stopped(self))
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // The tracer is about to report an error already, or to end.
+        let _ = self.end();
+    }
+}
+
+/// A victim that is stopped and that nobody traces.
+#[derive(Debug)]
+pub(super) struct Stopped(Victim);
+
+impl Stopped {
+    /// Lets it go on until it exits.
+    pub(super) fn go_on(mut self) -> Result<()> {
+        kill(self.0.pid, Signal::SIGCONT).context("continue")?;
+        match self.0.wait()? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            status => bail!("the victim did not finish after SIGCONT: {status:?}"),
+        }
+    }
+}
