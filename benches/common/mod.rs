@@ -235,19 +235,31 @@ pub fn now_ns() -> u64 {
 
 /// Pins this thread to the `nth` processor that it may use, if there are so many; returns whether.
 pub fn pin(nth: usize) -> bool {
+    allowed().get(nth).is_some_and(|cpu| run_on(&[*cpu]))
+}
+
+/// Lets this thread run on every processor that it may use.
+pub fn unpin() -> bool {
+    run_on(allowed())
+}
+
+/// Asked of the kernel once, by asking for all of them: a child of a pinned thread inherits a single
+/// one, which is not what it may use.
+fn allowed() -> &'static [usize] {
     static ALLOWED: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
-    // Read once: what a thread inherits from a pinned one is not what the process may use.
-    let allowed = ALLOWED.get_or_init(|| {
+    ALLOWED.get_or_init(|| {
+        run_on(&(0..CpuSet::count()).collect::<Vec<_>>());
         let set = sched_getaffinity(Pid::from_raw(0)).expect("it reads our own");
         (0..CpuSet::count())
             .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
             .collect()
-    });
-    let Some(cpu) = allowed.get(nth) else {
-        return false;
-    };
+    })
+}
+
+fn run_on(cpus: &[usize]) -> bool {
     let mut set = CpuSet::new();
-    set.set(*cpu).expect("it came from a set");
+    cpus.iter()
+        .for_each(|cpu| set.set(*cpu).expect("it is in range"));
     sched_setaffinity(Pid::from_raw(0), &set).is_ok()
 }
 

@@ -80,11 +80,13 @@ fn a_receiver_that_is_killed_loses_nothing() {
         let outputs = ["first", "second"].map(|name| ring.dir.path().join(name));
         let first = ring.start_recv(&[], &outputs[0]);
         let input = ring.file("input", &numbered(LINES));
-        let sender = ring.start("send", &["--framing", "lines", "--close"], &input);
+        let sender = ring.start("send", &["--framing", "lines"], &input);
         ring.wait_until(|stat| stat["released_records"].as_u64() > Some(LINES / 20));
         first.kill();
         let second = ring.start_recv(&[], &outputs[1]);
         sender.finish().assert_done();
+        // Only now, so that the first one was not done before it was killed.
+        ring.send(&["--close"], b"").assert_done();
         second.finish().assert_done();
         let [first, second] = outputs.map(|output| numbers(&fs::read(output).unwrap()));
         assert!(first.iter().copied().eq(0..first.len() as u64), "{kind:?}");

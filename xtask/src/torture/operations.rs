@@ -76,9 +76,21 @@ pub(super) struct Operation {
     pub(super) releases: u32,
     /// Commits are seen all or none.
     pub(super) is_atomic: bool,
+    /// Whether survivors can be attached before the operation.
+    pub(super) has_witnesses: bool,
     /// Deaths must be seen in all of these states.
     pub(super) states: &'static [&'static str],
     pub(super) act: fn(&Stage),
+}
+
+impl Operation {
+    /// Whose place is empty after the victim's death, in an SPSC ring.
+    pub(super) fn vacant(&self) -> Side {
+        match self.side {
+            Side::Producer => Side::Producer,
+            Side::Consumer | Side::Neither => Side::Consumer,
+        }
+    }
 }
 
 /// What most operations have in common.
@@ -92,6 +104,7 @@ const PLAIN: Operation = Operation {
     commits: 0,
     releases: 0,
     is_atomic: false,
+    has_witnesses: true,
     states: &[],
     act: |_| {},
 };

@@ -220,6 +220,6 @@ fn sweep(stage: &Stage) {
     });
     let _ = producer.try_push(ID, b"").expect_err("full");
     super::super::bench::outlast_patience();
-    let pushed = stage.perform(|| producer.try_push(ID, b""));
-    pushed.expect_err("the record that was given back stands in the way");
+    // The record that was given back stands in the way, unless somebody reads it meanwhile.
+    drop(stage.perform(|| producer.try_claim(20)));
 }

@@ -95,6 +95,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         name: "spsc-consumer-sweeps",
         ready: 1,
         states: &["claim-mark-set", "row-recovering", "row-free"],
+        has_witnesses: false,
         act: sweep,
         ..SPSC
     },

@@ -145,6 +145,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         name: "spsc-producer-sweeps",
         ready: 2,
         states: &["read-ahead", "row-recovering", "row-free"],
+        has_witnesses: false,
         act: sweep,
         ..SPSC
     },

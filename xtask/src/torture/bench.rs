@@ -1,0 +1,187 @@
+//! The place of one trial: a directory of its own, a ring in it, and the records that it begins with.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use annulus::{Wait, mpmc, spsc};
+
+use super::account::{LONG, payload};
+use super::operations::{self, Found, Operation, Ring, Side};
+use super::victim::{Page, Stage};
+
+/// Records that went through the ring before the operation, so that positions are not small.
+const EARLIER: u32 = 5;
+/// The first id of those.
+const FIRST_EARLIER: u32 = 901;
+
+/// How long a sleeper that is to be missing pretends to sleep.
+const DOZE: Duration = Duration::from_millis(1);
+
+/// Lets so much time pass that the next refusal makes a handle look after the dead.
+pub(super) fn outlast_patience() {
+    std::thread::sleep(Duration::from_millis(9));
+}
+
+/// A directory and the page that all victims share.
+#[derive(Debug)]
+pub(super) struct Bench {
+    directory: PathBuf,
+    pub(super) stage: Stage,
+    pub(super) page: Page,
+}
+
+impl Bench {
+    pub(super) fn new() -> Result<Self> {
+        let name = format!("annulus-torture-{}", std::process::id());
+        let directory = PathBuf::from("/dev/shm").join(name);
+        fs::create_dir(&directory).context("make a directory in /dev/shm")?;
+        let page = Page::new()?;
+        let stage = Stage::new(directory.join("ring"), page);
+        Ok(Self {
+            directory,
+            stage,
+            page,
+        })
+    }
+
+    /// Names in the directory.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.directory)?;
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            Ok(entry?.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
+    }
+
+    /// Lays out a new ring for `operation`; what its predecessor did is for [`Self::let_die`].
+    /// Returns how many records were committed.
+    pub(super) fn lay_out(&self, operation: &Operation) -> Result<u64> {
+        for name in self.names()? {
+            fs::remove_file(self.directory.join(name))?;
+        }
+        match (operation.found, operation.ring) {
+            (Found::Missing, _) => Ok(0),
+            (_, Ring::Mpmc) => self.lay_out_slots(operation),
+            (_, Ring::Spsc) => self.lay_out_bytes(operation),
+        }
+    }
+
+    fn lay_out_slots(&self, operation: &Operation) -> Result<u64> {
+        let ring = &self.stage.ring;
+        operations::mpmc_options().create(ring)?;
+        let producer = operations::mpmc_producer(ring);
+        let consumer = operations::mpmc_consumer(ring);
+        let push = |id: u32| producer.try_push(id, &payload(id));
+        for id in FIRST_EARLIER..FIRST_EARLIER + EARLIER {
+            push(id)?;
+            consumer.try_read()?.release();
+        }
+        if operation.found == Found::Skip {
+            producer.try_claim(20)?.abort();
+        }
+        (1..=operation.ready).try_for_each(push)?;
+        match operation.found {
+            Found::Closed => producer.close(),
+            Found::GivenBack => consumer.try_read()?.requeue(),
+            Found::ConsumerAsleep => {
+                let slept = consumer.read(Wait::block().for_at_most(DOZE));
+                ensure!(slept.is_err(), "the ring was to be empty");
+            }
+            Found::ProducerAsleep => {
+                let slept = producer.push(0, b"", Wait::block().for_at_most(DOZE));
+                ensure!(slept.is_err(), "the ring was to be full");
+            }
+            _ => {}
+        }
+        Ok((EARLIER + operation.ready).into())
+    }
+
+    fn lay_out_bytes(&self, operation: &Operation) -> Result<u64> {
+        let ring = &self.stage.ring;
+        operations::spsc_options().create(ring)?;
+        let mut producer = operations::spsc_producer(ring);
+        let mut consumer = operations::spsc_consumer(ring);
+        let (mut earlier, mut size) = (EARLIER, 0);
+        if operation.found == Found::NearEnd {
+            (earlier, size) = (4, LONG); // 4 spans of 1008 bytes
+        }
+        for id in FIRST_EARLIER..FIRST_EARLIER + earlier {
+            producer.try_push(id | size, &payload(id | size))?;
+            consumer.try_read()?.release();
+        }
+        for id in 1..=operation.ready {
+            producer.try_push(id, &payload(id))?;
+        }
+        let mut committed = u64::from(earlier + operation.ready);
+        match operation.found {
+            Found::Closed => producer.close(),
+            Found::ConsumerAsleep => {
+                let slept = consumer.read(Wait::block().for_at_most(DOZE));
+                ensure!(slept.is_err(), "the ring was to be empty");
+            }
+            Found::ProducerAsleep => committed += fill(&mut producer)?,
+            _ => {}
+        }
+        Ok(committed)
+    }
+
+    /// Lets the victim's predecessor die, if the operation has one. Survivors are attached before
+    /// that, or they would recover it.
+    pub(super) fn let_die(&self, operation: &Operation) {
+        if operation.found != Found::DeadPredecessor {
+            return;
+        }
+        let ring = &self.stage.ring;
+        self.stage.die_after(|| match (operation.ring, operation.vacant()) {
+            (Ring::Mpmc, _) => hold_slots(
+                operations::mpmc_producer(ring),
+                operations::mpmc_consumer(ring),
+            ),
+            (Ring::Spsc, Side::Producer) => hold_span(operations::spsc_producer(ring)),
+            (Ring::Spsc, _) => hold_records(operations::spsc_consumer(ring)),
+        });
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Fills the ring, and announces a sleeping producer. Returns how many records it took.
+fn fill(producer: &mut spsc::Producer) -> Result<u64> {
+    let mut count = 0;
+    loop {
+        let id = FIRST_EARLIER + count;
+        match producer.push(id, &payload(id), Wait::block().for_at_most(DOZE)) {
+            Ok(()) => count += 1,
+            Err(annulus::ClaimError::TimedOut) => return Ok(count.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[expect(clippy::mem_forget, reason = "the process dies holding it")]
+fn hold_slots(producer: mpmc::Producer, consumer: mpmc::Consumer) {
+    std::mem::forget(consumer.try_read().expect("record 1"));
+    std::mem::forget(producer.try_claim(20).expect("there is space"));
+    std::mem::forget((producer, consumer));
+}
+
+#[expect(clippy::mem_forget, reason = "the process dies holding it")]
+fn hold_span(mut producer: spsc::Producer) {
+    std::mem::forget(producer.try_claim(20).expect("there is space"));
+    std::mem::forget(producer);
+}
+
+#[expect(clippy::mem_forget, reason = "the process dies holding it")]
+fn hold_records(mut consumer: spsc::Consumer) {
+    for _ in 0..2 {
+        consumer.try_peek().expect("a record");
+    }
+    std::mem::forget(consumer);
+}
