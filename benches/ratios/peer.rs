@@ -370,7 +370,6 @@ impl Blocks {
     }
 
     /// A block's words; whose turn it is says the flag.
-    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
     fn start(&self, block: usize) -> *mut u64 {
         // SAFETY: inside the mapping, which has room for all blocks behind its first page.
         unsafe { self.0.as_mut_ptr().add(4096 + block * BLOCK_WORDS * 8) }.cast()

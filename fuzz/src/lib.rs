@@ -2,7 +2,7 @@
 //!
 //! | target | input | checks |
 //! | --- | --- | --- |
-//! | [`open_image`] | a file, or words to be changed in a sound one | see below; an adopted ring works |
+//! | [`open_image`] | a file, or words to change in a sound ring | see below; adopted rings work |
 //! | [`corrupted_ops`] | operations on a ring, and stores to it by others | see below |
 //! | [`ops_model`] | operations on a sound ring | each answer is the oracle's |
 //!

@@ -121,9 +121,7 @@ impl<A: Attachment> Producer<A> {
     /// Takes the claim mark away; a consumer of a closed ring may wait for that.
     fn unclaim(&self) {
         self.writer.unclaim(self.participant.store());
-        if slot_ring::is_closed(self.participant.store()) {
-            self.participant.wake(Side::Items);
-        }
+        self.participant.wake(Side::Items);
     }
 
     /// Copies `payload` into the ring and commits it.

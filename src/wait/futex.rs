@@ -5,8 +5,9 @@ use crate::sync::Ordering;
 
 /// Wakes everybody who sleeps on the event or is about to, without asking whether anybody does.
 pub(crate) fn wake_all(event: &EventLine) {
-    // relaxed: the kernel compares the value and orders nothing by it. Adding 2 keeps bit 0.
-    event.word.fetch_add(2, Ordering::Relaxed);
+    // sync(sleep-wake): release half. Whoever arms after this and looks again sees what came
+    // before it. Adding 2 keeps bit 0.
+    event.word.fetch_add(2, Ordering::Release);
     wake_sleepers(event);
 }
 

@@ -581,6 +581,8 @@ impl<'r, H: Home> Run<'r, H> {
             assert_eq!(snapshot.committed_records, model.committed);
             assert_eq!(snapshot.released_records, model.released);
             assert_eq!(snapshot.backlog_records, model.committed - model.released);
+            assert_eq!(snapshot.totals.committed, model.committed);
+            assert_eq!(snapshot.totals.released, model.released);
             assert_eq!(snapshot.totals.skipped, model.skipped);
             assert_eq!(snapshot.claims_count, writing + reading);
             assert_eq!(snapshot.is_closed, model.closed);

@@ -474,6 +474,8 @@ impl<H: Home> Run<H> {
                 (snapshot.head, snapshot.tail),
                 (self.model.head, self.model.tail)
             );
+            assert_eq!(snapshot.totals.committed, committed);
+            assert_eq!(snapshot.totals.released, released);
             assert_eq!(snapshot.is_closed, closed);
             assert_eq!(snapshot.participants.len(), 2);
             let reading = u64::from(self.model.read > 0);

@@ -2,6 +2,7 @@
 //!
 //! - `test` installs what the tests need and runs all of them; CI runs nothing else.
 //! - `tidy` checks the house rules that a machine can check.
+//! - `torture` kills and stops participants at every instruction of every operation.
 //! - `aarch64` runs the library's unit tests on an emulated aarch64.
 #![expect(
     clippy::print_stdout,
@@ -14,6 +15,7 @@ mod setup;
 mod shell;
 mod steps;
 mod tidy;
+mod torture;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,6 +54,10 @@ enum Command {
     /// library, a cross linker and qemu-user where they are missing. The toolchains of rustup stay
     /// as they are.
     Aarch64,
+    /// Kill and stop participants at every instruction of every operation, and check what is left
+    ///
+    /// Steps real processes through ptrace, so it needs Linux on x86_64. Build it with `--release`.
+    Torture(torture::Args),
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test(args) => test(&args),
         Command::Tidy { bless } => tidy(bless),
+        Command::Torture(args) => torture::run(&args),
         Command::Aarch64 => aarch64::run(&root()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -99,3 +99,10 @@ fn check_rows(image: &Image) -> Result<()> {
     }
     Ok(())
 }
+
+/// The account of a new ring.
+pub(super) const EMPTY: Account = Account {
+    committed: 0,
+    released: 0,
+    left: Vec::new(),
+};

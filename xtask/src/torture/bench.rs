@@ -1,12 +1,13 @@
 //! The place of one trial: a directory of its own, a ring in it, and the records that it begins with.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use annulus::{Wait, mpmc, spsc};
+use nix::unistd::Pid;
 
 use super::account::{LONG, payload};
 use super::operations::{self, Found, Operation, Ring, Side};
@@ -54,6 +55,20 @@ impl Bench {
             Ok(entry?.file_name().to_string_lossy().into_owned())
         };
         entries.map(name).collect()
+    }
+
+    /// The ring's file, which a process may have opened before it has a name.
+    pub(super) fn find_ring(&self, process: Pid) -> Option<File> {
+        if let Ok(file) = File::open(&self.stage.ring) {
+            return Some(file);
+        }
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+        let is_ours = |path: &PathBuf| {
+            let target = fs::read_link(path).unwrap_or_default();
+            target.starts_with(&self.directory) && target.to_string_lossy().ends_with("(deleted)")
+        };
+        let mut paths = descriptors.flatten().map(|entry| entry.path());
+        File::open(paths.find(is_ours)?).ok()
     }
 
     /// Lays out a new ring for `operation`; what its predecessor did is for [`Self::let_die`].

@@ -4,6 +4,7 @@
 //! a mistake in the library's is seen as a mistake. The file is read by pread and never mapped.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -143,6 +144,16 @@ impl Image {
         let mut rows = self.rows_in_use();
         rows.retain(|number| self.half(at::row(*number, row::PID)) != pid);
         rows
+    }
+
+    /// The bytes of row `number`.
+    pub(super) fn row(&self, number: u16) -> &[u8] {
+        &self.head[at::row(number, 0)..at::row(number + 1, 0)]
+    }
+
+    /// Bytes of the head, in several ranges.
+    pub(super) fn words(&self, ranges: Vec<Range<usize>>) -> Vec<&[u8]> {
+        ranges.into_iter().map(|range| &self.head[range]).collect()
     }
 
     /// Every word that is not zero, as a failure shows it.

@@ -90,11 +90,24 @@ impl Survivors {
         }
     }
 
-    /// Drives the ring round a stopped victim until it blocks. Returns what was read and written.
-    pub(super) fn drive(&mut self) -> Result<Driven> {
+    /// Drives the ring round a stopped victim until it blocks; `is_attached` tells whether its row
+    /// is in use. Returns what was read and written.
+    pub(super) fn drive(&mut self, is_attached: bool) -> Result<Driven> {
         match self {
             Self::Slots(pair) => pair.drive(),
-            Self::Bytes(lone) => lone.drive(),
+            Self::Bytes(lone) => lone.drive(is_attached),
+        }
+    }
+
+    /// Lets the victim go on while survivors hold a claim and a record, where they can.
+    pub(super) fn hold_while(
+        &self,
+        driven: &mut Driven,
+        go_on: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self::Slots(pair) => pair.hold_while(driven, go_on),
+            Self::Bytes(_) => go_on(),
         }
     }
 

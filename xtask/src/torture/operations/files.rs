@@ -18,6 +18,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         name: "mpmc-create",
         side: Side::Neither,
         found: Found::Missing,
+        states: &["no-file", "row-unused"],
         act: create_mpmc,
         ..FILES
     },
@@ -26,6 +27,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ring: Ring::Spsc,
         side: Side::Neither,
         found: Found::Missing,
+        states: &["no-file", "row-unused"],
         act: create_spsc,
         ..FILES
     },

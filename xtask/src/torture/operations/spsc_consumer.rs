@@ -185,9 +185,7 @@ fn sweep(stage: &Stage) {
         std::mem::forget(batch);
         std::mem::forget(producer);
     });
-    let peer = stage.perform(|| consumer.peer());
-    drop(consumer);
-    drop(peer);
+    let _peer = stage.perform(|| consumer.peer());
 }
 
 /// Spins, yields, announces itself and sleeps.

@@ -241,8 +241,5 @@ fn sweep(stage: &Stage) {
         }
         std::mem::forget(consumer);
     });
-    let peer = stage.perform(|| producer.peer());
-    drop(producer);
-    // After a stop somebody else may have recovered it and taken its place.
-    drop(peer);
+    let _peer = stage.perform(|| producer.peer());
 }
