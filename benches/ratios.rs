@@ -124,6 +124,7 @@ fn print_table(scenario: &Scenario, measured: &[Measured]) {
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for (contender, one) in scenario.contenders.iter().zip(measured) {
         let (median, least, greatest) = spread(&one.to_floor);
+        let (ns, _, _) = spread(&one.ns);
         let ratios = one
             .to_floor
             .iter()
@@ -131,9 +132,9 @@ fn print_table(scenario: &Scenario, measured: &[Measured]) {
             .map(|(one, first)| one / first);
         let (first, lo, hi) = spread(&ratios.collect::<Vec<_>>());
         println!(
-            "| {} | {median:.2} | {least:.2} | {greatest:.2} | {first:.2} | {lo:.2} | {hi:.2} | {:.1} |",
-            contender.name,
-            spread(&one.ns).0
+            "| {} | {median:.2} | {least:.2} | {greatest:.2} | {first:.2} | {lo:.2} | {hi:.2} \
+             | {ns:.1} |",
+            contender.name
         );
     }
     if measured.iter().all(|one| one.trips.is_none()) {

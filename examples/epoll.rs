@@ -1,6 +1,7 @@
 //! cargo run --example epoll
 //!
 //! One thread serves a ring and a socket in an epoll loop, and sleeps when neither has anything.
+#![expect(clippy::print_stdout, reason = "a program tells what it did")]
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};

@@ -1,7 +1,12 @@
 //! The examples do what they say, as the processes that a reader would start.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than any example takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cargo builds the examples before the tests, in a folder beside theirs.
 fn example(name: &str) -> Command {
@@ -18,7 +23,15 @@ fn example(name: &str) -> Command {
     command
 }
 
-fn ends_well(name: &str, child: Child) -> String {
+fn ends_well(name: &str, mut child: Child) -> String {
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("{name} is not done after {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let Output {
         status,
         stdout,
@@ -97,11 +110,17 @@ fn a_second_producer_is_told_of_the_first() {
 #[test]
 fn a_pipeline_survives_the_death_of_a_worker() {
     let stdout = ends_well("pipeline", start("pipeline", &["3"]));
-    assert_eq!(stdout, "10000 jobs done
-");
+    assert_eq!(
+        stdout,
+        "10000 jobs done
+"
+    );
     let stdout = ends_well("pipeline", start("pipeline", &["1"]));
-    assert_eq!(stdout, "10000 jobs done
-");
+    assert_eq!(
+        stdout,
+        "10000 jobs done
+"
+    );
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Rings without a name, handed to other processes, and what a creator and an attacher can choose:
 //! permissions, seals, POSIX names, pages.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{File, Permissions};
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -139,7 +140,7 @@ fn part() {
             );
         }
         "mpmc echo" => {
-            let consumer = mpmc::Consumer::attach_untrusting(&Location::fd(ring), &options);
+            let consumer = mpmc::Consumer::attach_untrusting(Location::fd(ring), &options);
             let consumer = consumer.unwrap();
             let mut payload = Vec::new();
             let mut sum = 0;
@@ -234,6 +235,20 @@ fn what_is_handed_over_shares_no_lock_with_its_giver() {
     let mut consumer = trusting!(spsc::Consumer, &location).unwrap();
     assert_eq!(consumer.try_read().map(|record| record.tag()), Ok(1));
     assert_eq!(consumer.try_read().map(|record| record.tag()), Ok(2));
+}
+
+/// Attaching opens the file anew as well; this is what others may do with what they are given.
+#[test]
+fn what_is_shared_is_another_description_of_the_same_file() {
+    let ring = spsc::Options::new(4096)
+        .memfd("test", &CreateOptions::default())
+        .unwrap();
+    let mut shared = File::from(share(&ring).unwrap());
+    let mut ring = File::from(ring);
+    shared.seek(SeekFrom::Start(100)).unwrap();
+    assert_eq!(ring.stream_position().unwrap(), 0, "one description");
+    let [mine, theirs] = [&ring, &shared].map(|file| file.metadata().unwrap());
+    assert_eq!((mine.dev(), mine.ino()), (theirs.dev(), theirs.ino()));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | `waiting/rings.rs` | both rings behind two traits, and what the test knows of a waiter |
 //! | `waiting/processes.rs` | tests in a process of their own, and processes to be killed |
 //! | `waiting/traced.rs` | counting system calls |
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod waiting {
     pub(crate) mod processes;

@@ -243,8 +243,8 @@ pub fn unpin() -> bool {
     run_on(allowed())
 }
 
-/// Asked of the kernel once, by asking for all of them: a child of a pinned thread inherits a single
-/// one, which is not what it may use.
+/// Asked of the kernel once, by asking for all of them: a child of a pinned thread inherits a
+/// single one, which is not what it may use.
 fn allowed() -> &'static [usize] {
     static ALLOWED: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
     ALLOWED.get_or_init(|| {

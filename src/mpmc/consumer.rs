@@ -133,6 +133,9 @@ impl<A: Attachment> Consumer<A> {
 
     #[inline]
     fn release(&self, held: Held) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         self.release_quietly(held);
         self.wake_after_release();
     }
@@ -147,6 +150,9 @@ impl<A: Attachment> Consumer<A> {
     }
 
     fn requeue(&self, held: Held) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         slot_ring::requeue(
             &self.shape,
             self.participant.store(),
@@ -405,6 +411,9 @@ impl<A: ZeroCopy> Drop for Batch<'_, A> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return; // Each record requeues itself.
+        }
+        if !self.consumer.participant.attachment().is_here() {
+            return;
         }
         for mut record in self.records.drain(..) {
             record.lease = None;

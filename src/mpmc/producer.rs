@@ -130,6 +130,9 @@ impl<A: Attachment> Producer<A> {
     }
 
     fn abort(&self, held: Held) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         slot_ring::abort(
             &self.shape,
             self.participant.store(),

@@ -405,6 +405,9 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
 
     fn give_back(&mut self) {
         self.lease = None;
+        if !self.consumer.participant.attachment().is_here() {
+            return;
+        }
         self.consumer
             .reader
             .rewind_to(self.consumer.participant.store(), self.before);

@@ -120,6 +120,9 @@ impl<A: Attachment> Producer<A> {
 
     /// Takes the claim mark away; a consumer of a closed ring may wait for that.
     fn unclaim(&self) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         self.writer.unclaim(self.participant.store());
         self.participant.wake(Side::Items);
     }
@@ -457,7 +460,7 @@ impl<A: ZeroCopy> Batch<'_, A> {
 
 impl<A: ZeroCopy> Drop for Batch<'_, A> {
     fn drop(&mut self) {
-        if !self.is_empty() {
+        if !self.is_empty() && self.producer.participant.attachment().is_here() {
             self.producer
                 .writer
                 .abandon(self.producer.participant.store());

@@ -23,6 +23,10 @@ pub(crate) fn mark() {
 pub(crate) fn count_between_marks(mut command: Command) -> BTreeMap<u64, u64> {
     // SAFETY: ptrace is a system call and touches no memory.
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the loop below waits for all of its threads"
+    )]
     let child = command.spawn().unwrap();
     let main = Pid::from_raw(child.id().cast_signed());
     // It stops as it executes the program.

@@ -93,34 +93,15 @@ fn a_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
 }
 
 #[test]
-fn a_producer_that_commits_and_closes_is_read_before_a_single_closed() {
-    check(Some(3), || {
-        let (producer, consumer) = slot_ring_for(3);
-        let bare = Bare::of(producer.participant().attachment());
-        let writing = thread::spawn(move || {
-            assert!(slots::try_push(&producer, 1));
-            turn();
-            slot_ring::close(&*bare.ring);
-        });
-        turn();
-        let refused = consumer.try_read().map(|record| record.tag());
-        assert_ne!(
-            refused,
-            Err(TryReadError::Closed),
-            "the record was committed before"
-        );
-        writing.join().unwrap();
-    });
-}
-
-#[test]
 fn a_claim_that_was_held_as_the_slots_were_closed_is_still_delivered() {
     check(Some(2), || {
         let (producer, consumer) = slot_ring_for(3);
         let closer = consumer.try_clone().unwrap();
         let writing = thread::spawn(move || {
             turn();
-            let Ok(mut claim) = producer.try_claim(1) else { return vec![] };
+            let Ok(mut claim) = producer.try_claim(1) else {
+                return vec![];
+            };
             turn();
             claim[0] = 1;
             claim.commit(1);
@@ -145,7 +126,10 @@ fn two_consumers_of_closed_slots_are_both_told_and_share_the_rest() {
         let second = thread::spawn(move || slots::drain_to_the_end(&two));
         turn();
         producer.close();
-        assert_eq!([first.join().unwrap(), second.join().unwrap()].concat(), [1]);
+        assert_eq!(
+            [first.join().unwrap(), second.join().unwrap()].concat(),
+            [1]
+        );
     });
 }
 
@@ -233,27 +217,6 @@ fn a_byte_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
                 (TryReadError::Empty, taken)
             ),
         }
-    });
-}
-
-#[test]
-fn a_byte_producer_that_commits_and_closes_is_read_before_a_single_closed() {
-    check(Some(3), || {
-        let (mut producer, mut consumer) = byte_ring_at(64, 0);
-        let writing = thread::spawn(move || {
-            assert!(bytes::try_push(&mut producer, 1));
-            turn();
-            slot_ring::close(producer.participant().store());
-            producer
-        });
-        turn();
-        let refused = consumer.try_read().map(|record| record.tag());
-        assert_ne!(
-            refused,
-            Err(TryReadError::Closed),
-            "the record was committed before"
-        );
-        writing.join().unwrap();
     });
 }
 

@@ -101,13 +101,9 @@ fn a_slot_that_a_dead_producer_wrote_into_is_written_again_a_lap_later() {
                 bare.recover(dead());
             }
         });
-        let taken = (1..=2)
-            .filter(|tag| try_push(&producer, *tag))
-            .count();
+        let taken = (1..=2).filter(|tag| try_push(&producer, *tag)).count();
         let mut seen = drain(&consumer).len();
-        let more = (3..=4)
-            .filter(|tag| try_push(&producer, *tag))
-            .count();
+        let more = (3..=4).filter(|tag| try_push(&producer, *tag)).count();
         recovering.join().unwrap();
         seen += drain(&consumer).len();
         assert_eq!(seen, taken + more);
@@ -209,7 +205,7 @@ fn a_consumer_dead_between_claim_and_hint_costs_a_walk() {
             .head
             .position
             .store(0, Ordering::Relaxed); // As if never stored.
-                let recovering = thread::spawn(move || assert_eq!(bare.recover(dead()).redelivered, 1));
+        let recovering = thread::spawn(move || assert_eq!(bare.recover(dead()).redelivered, 1));
         let mut seen = [pop(&consumer), pop(&consumer), 3];
         push(&producer, 3);
         assert_eq!(pop(&consumer), 3);

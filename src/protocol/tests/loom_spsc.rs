@@ -131,25 +131,6 @@ fn records_read_ahead_are_not_overwritten_before_they_are_released() {
     });
 }
 
-#[test]
-fn a_producer_that_attaches_again_goes_on_in_space_that_was_released_meanwhile() {
-    check(None, || {
-        let (mut producer, mut consumer) = byte_ring_at(32, 0);
-        assert!(try_push(&mut producer, 1));
-        let bare = Bare::of(producer.participant().attachment());
-        let reading = thread::spawn(move || {
-            let seen = drain(&mut consumer);
-            (consumer, seen)
-        });
-        drop(producer);
-        turn();
-        let written = write(&bare, 2);
-        let (mut consumer, mut seen) = reading.join().unwrap();
-        seen.extend(drain(&mut consumer));
-        assert_eq!(seen, if written { vec![1, 2] } else { vec![1] });
-    });
-}
-
 /// Attaches a producer anew and lets it write one record, if there is space.
 fn write(bare: &Bare, tag: u32) -> bool {
     let shape = bare.bytes();

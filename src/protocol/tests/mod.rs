@@ -2,6 +2,7 @@
 
 mod loom_close;
 mod loom_mpmc;
+mod loom_orderings;
 mod loom_recovery;
 mod loom_spsc;
 mod loom_wait;

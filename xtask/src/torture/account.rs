@@ -79,10 +79,17 @@ pub(super) fn common_states(image: &Image) -> Vec<&'static str> {
         });
         if image.row_state(number) == row::FREE && image.half(at::row(number, row::PID)) == 0 {
             let lives = image.word(at::row(number, row::LIVES));
-            states.push(if lives == 0 { "row-unused" } else { "row-begun" });
+            states.push(if lives == 0 {
+                "row-unused"
+            } else {
+                "row-begun"
+            });
         }
     }
-    if [at::ITEMS, at::SPACE].iter().any(|event| image.half(*event) & 1 != 0) {
+    if [at::ITEMS, at::SPACE]
+        .iter()
+        .any(|event| image.half(*event) & 1 != 0)
+    {
         states.push("event-armed");
     }
     if is_closed(image) {

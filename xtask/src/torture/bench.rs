@@ -1,4 +1,4 @@
-//! The place of one trial: a directory of its own, a ring in it, and the records that it begins with.
+//! The place of a trial: a directory of its own, a ring in it, and the records that it begins with.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use annulus::{Wait, mpmc, spsc};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::account::{LONG, payload};
@@ -18,12 +19,22 @@ const EARLIER: u32 = 5;
 /// The first id of those.
 const FIRST_EARLIER: u32 = 901;
 
+/// What the directories are called, before the process's number.
+const PREFIX: &str = "/dev/shm/annulus-torture-";
+
 /// How long a sleeper that is to be missing pretends to sleep.
 const DOZE: Duration = Duration::from_millis(1);
 
-/// Lets so much time pass that the next refusal makes a handle look after the dead.
+/// Lets so much time pass that the next refusal makes a handle look after the dead: some
+/// milliseconds by the clock that advances with each tick, which is the one that handles read.
 pub(super) fn outlast_patience() {
-    std::thread::sleep(Duration::from_millis(9));
+    const ENOUGH: Duration = Duration::from_millis(3);
+    const NAP: Duration = Duration::from_micros(500);
+    let now = || clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    let until = Duration::from(now()) + ENOUGH;
+    while Duration::from(now()) < until {
+        std::thread::sleep(NAP);
+    }
 }
 
 /// A directory and the page that all victims share.
@@ -36,8 +47,8 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Result<Self> {
-        let name = format!("annulus-torture-{}", std::process::id());
-        let directory = PathBuf::from("/dev/shm").join(name);
+        remove_abandoned();
+        let directory = PathBuf::from(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&directory).context("make a directory in /dev/shm")?;
         let page = Page::new()?;
         let stage = Stage::new(directory.join("ring"), page);
@@ -150,20 +161,33 @@ impl Bench {
             return;
         }
         let ring = &self.stage.ring;
-        self.stage.die_after(|| match (operation.ring, operation.vacant()) {
-            (Ring::Mpmc, _) => hold_slots(
-                operations::mpmc_producer(ring),
-                operations::mpmc_consumer(ring),
-            ),
-            (Ring::Spsc, Side::Producer) => hold_span(operations::spsc_producer(ring)),
-            (Ring::Spsc, _) => hold_records(operations::spsc_consumer(ring)),
-        });
+        self.stage
+            .die_after(|| match (operation.ring, operation.vacant()) {
+                (Ring::Mpmc, _) => hold_slots(
+                    operations::mpmc_producer(ring),
+                    operations::mpmc_consumer(ring),
+                ),
+                (Ring::Spsc, Side::Producer) => hold_span(operations::spsc_producer(ring)),
+                (Ring::Spsc, _) => hold_records(operations::spsc_consumer(ring)),
+            });
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Removes the directories of campaigns that were killed.
+fn remove_abandoned() {
+    let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let process = path.to_str().and_then(|path| path.strip_prefix(PREFIX));
+        let is_gone = |process: &str| !PathBuf::from(format!("/proc/{process}")).exists();
+        if process.is_some_and(is_gone) {
+            let _ = fs::remove_dir_all(path);
+        }
     }
 }
 

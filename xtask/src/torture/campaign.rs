@@ -1,86 +1,85 @@
-//! All trials of all operations, and the table of what they showed.
+//! All trials of one operation, and what they showed.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Result;
 
 use super::bench::Bench;
 use super::halt::halt;
-use super::operations::{self, Operation, Points, Ring};
-use super::plan::{END, Plan, Random, plan};
+use super::operations::{Operation, Points};
+use super::plan::{ASLEEP, END, Plan, Random, plan};
 use super::trial::{Variant, kill};
 use super::{Args, Mode};
 
 /// Each trial of this many has survivors that sleep; the others yield, which is quicker.
 const SLEEPS_EACH: usize = 16;
 /// Failures of one operation that are told in full.
-const TOLD: usize = 3;
+const TOLD: u64 = 3;
 
 /// The row of an operation in the final table.
 #[derive(Debug, Default)]
-struct Tally {
+pub(super) struct Tally {
     instructions: u64,
-    kills: u64,
-    stops: u64,
-    failures: usize,
+    pub(super) kills: u64,
+    pub(super) stops: u64,
+    pub(super) failures: u64,
     states: BTreeSet<&'static str>,
     slowest: Duration,
     took: Duration,
 }
 
-/// The operations that were asked for.
-fn selected(args: &Args) -> Result<Vec<&'static Operation>> {
-    let all = operations::all();
-    for name in &args.operation {
-        let known = all.iter().any(|operation| operation.name == name);
-        ensure!(known, "no operation is called `{name}`; --list shows them");
+/// What the columns of [`Tally::row`] are called.
+pub(super) const HEADINGS: &str = "operation                          instructions  kills  stops \
+    failures slowest ms       s  states at death";
+
+impl Tally {
+    /// A row of the table.
+    pub(super) fn row(&self, operation: &Operation) -> String {
+        let states: Vec<&str> = self.states.iter().copied().collect();
+        format!(
+            "{:<34} {:>12} {:>6} {:>6} {:>8} {:>10.1} {:>7.1}  {}",
+            operation.name,
+            self.instructions,
+            self.kills,
+            self.stops,
+            self.failures,
+            self.slowest.as_secs_f64() * 1000.0,
+            self.took.as_secs_f64(),
+            states.join(" ")
+        )
     }
-    let is_wanted = |operation: &&Operation| {
-        args.operation.is_empty() || args.operation.iter().any(|name| name == operation.name)
-    };
-    Ok(all.into_iter().filter(is_wanted).collect())
 }
 
-/// Runs the campaign.
-pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let operations = selected(args)?;
-    if args.list {
-        for operation in operations {
-            println!("{}", operation.name);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let bench = Bench::new()?;
-    let mut rows = Vec::new();
-    for operation in operations {
-        let mut trials = Trials::new(&bench, operation, args);
-        trials.run()?;
-        rows.push((operation, trials.tally));
-    }
-    Ok(report(&rows, args.at.is_none()))
-}
-
-struct Trials<'t> {
+/// All trials of one operation.
+pub(super) struct Trials<'t> {
     bench: &'t Bench,
     operation: &'t Operation,
     args: &'t Args,
+    progress: &'t dyn Fn(),
     tally: Tally,
 }
 
 impl<'t> Trials<'t> {
-    fn new(bench: &'t Bench, operation: &'t Operation, args: &'t Args) -> Self {
+    /// `progress` is told of each trial.
+    pub(super) fn new(
+        bench: &'t Bench,
+        operation: &'t Operation,
+        args: &'t Args,
+        progress: &'t dyn Fn(),
+    ) -> Self {
         Self {
             bench,
             operation,
             args,
+            progress,
             tally: Tally::default(),
         }
     }
 
-    fn run(&mut self) -> Result<()> {
+    /// Tries the operation at all its points.
+    pub(super) fn run(mut self) -> Result<Tally> {
         let began = Instant::now();
         let mode = self.args.mode;
         if mode != Mode::Stop {
@@ -96,7 +95,7 @@ impl<'t> Trials<'t> {
             self.check_states();
         }
         self.tally.took = began.elapsed();
-        Ok(())
+        Ok(self.tally)
     }
 
     /// The points, or the one that is to be replayed.
@@ -112,10 +111,9 @@ impl<'t> Trials<'t> {
     fn kills(&mut self, variant: Variant) -> Result<()> {
         let plan = self.plan(variant, self.args.sample)?;
         self.tally.instructions = self.tally.instructions.max(plan.instructions);
-        let bar = bar(self.operation.name, "kill", plan.points.len());
         for (count, point) in plan.points.iter().enumerate() {
             let sleeps = count % SLEEPS_EACH == SLEEPS_EACH / 2;
-            let shown = kill(self.bench, self.operation, variant, *point, &plan.calls, sleeps);
+            let shown = kill(self.bench, self.operation, variant, *point, &plan, sleeps);
             self.tally.kills += 1;
             match shown {
                 Ok(shown) => {
@@ -124,14 +122,12 @@ impl<'t> Trials<'t> {
                 }
                 Err(error) => self.fail("kill", *point, &format!("{variant:?}: {error:#}")),
             }
-            bar.inc(1);
+            (self.progress)();
         }
-        bar.finish_and_clear();
         Ok(())
     }
 
     fn stops(&mut self) -> Result<()> {
-        const FEW: usize = 60;
         let variant = if self.operation.has_witnesses {
             Variant::Witness
         } else {
@@ -139,18 +135,20 @@ impl<'t> Trials<'t> {
         };
         let mut plan = self.plan(variant, self.args.sample / 10)?;
         self.tally.instructions = self.tally.instructions.max(plan.instructions);
-        if self.operation.points == Points::Changes || !self.operation.has_witnesses {
-            plan.points = thinned(&plan.points, self.args.sample / 10 + FEW, self.args.seed);
-        }
-        let bar = bar(self.operation.name, "stop", plan.points.len());
+        plan.points.retain(|point| *point != ASLEEP);
+        let few = match self.operation.points {
+            Points::Sleep => 20,
+            Points::All if self.operation.has_witnesses => usize::MAX,
+            _ => self.args.sample / 10 + 60,
+        };
+        plan.points = thinned(&plan.points, few, self.args.seed);
         for point in &plan.points {
             self.tally.stops += 1;
             if let Err(error) = halt(self.bench, self.operation, *point, &plan.calls) {
                 self.fail("stop", *point, &format!("{error:#}"));
             }
-            bar.inc(1);
+            (self.progress)();
         }
-        bar.finish_and_clear();
         Ok(())
     }
 
@@ -161,21 +159,30 @@ impl<'t> Trials<'t> {
         }
         let name = self.operation.name;
         let (seed, place) = (self.args.seed, Point(point));
-        eprintln!("\nFAILED: {name}, {mode} after {place}, seed {seed}: {what}");
-        eprintln!(
-            "  again: cargo xtask torture --operation {name} --mode {mode} --seed {seed} --at {point}"
-        );
+        tell(&format!(
+            "FAILED: {name}, {mode} after {place}, seed {seed}: {what}\n  \
+             again: cargo xtask torture --operation {name} --mode {mode} --seed {seed} --at {point}"
+        ));
     }
 
     fn check_states(&mut self) {
         let states = self.operation.states.iter();
-        let missed: Vec<_> = states.filter(|state| !self.tally.states.contains(*state)).collect();
+        let missed: Vec<_> = states
+            .filter(|state| !self.tally.states.contains(*state))
+            .collect();
         if !missed.is_empty() {
             self.tally.failures += 1;
             let name = self.operation.name;
-            eprintln!("\nFAILED: {name}: no death was seen in the states {missed:?}");
+            tell(&format!(
+                "FAILED: {name}: no death was seen in the states {missed:?}"
+            ));
         }
     }
+}
+
+/// Writes to the terminal in one piece, for others do so at the same time.
+fn tell(what: &str) {
+    let _ = std::io::stderr().write_all(format!("\n{what}\n").as_bytes());
 }
 
 /// A point, as one reads it.
@@ -185,6 +192,7 @@ impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             END => f.write_str("the last instruction"),
+            ASLEEP => f.write_str("falling asleep"),
             number => write!(f, "{number} instructions"),
         }
     }
@@ -207,52 +215,4 @@ fn hash(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-fn bar(name: &str, mode: &str, count: usize) -> ProgressBar {
-    const TEMPLATE: &str = "{prefix:<42} {bar:30} {pos}/{len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(TEMPLATE);
-    let bar = ProgressBar::new(count as u64).with_prefix(format!("{mode} {name}"));
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn report(rows: &[(&Operation, Tally)], is_whole: bool) -> ExitCode {
-    println!(
-        "{:<34} {:>12} {:>6} {:>6} {:>8} {:>10} {:>7}  states at death",
-        "operation", "instructions", "kills", "stops", "failures", "slowest ms", "s"
-    );
-    let (mut kills, mut stops, mut failures, mut seconds) = (0, 0, 0, 0.0);
-    for (operation, tally) in rows {
-        let states: Vec<&str> = tally.states.iter().copied().collect();
-        println!(
-            "{:<34} {:>12} {:>6} {:>6} {:>8} {:>10.1} {:>7.1}  {}",
-            operation.name,
-            tally.instructions,
-            tally.kills,
-            tally.stops,
-            tally.failures,
-            tally.slowest.as_secs_f64() * 1000.0,
-            tally.took.as_secs_f64(),
-            states.join(" ")
-        );
-        kills += tally.kills;
-        stops += tally.stops;
-        failures += tally.failures;
-        seconds += tally.took.as_secs_f64();
-    }
-    println!(
-        "{:<34} {:>12} {kills:>6} {stops:>6} {failures:>8} {:>10} {seconds:>7.1}",
-        "all", "", ""
-    );
-    let rings = [Ring::Mpmc, Ring::Spsc].map(|ring| {
-        rows.iter().filter(|(operation, _)| operation.ring == ring).count()
-    });
-    if is_whole {
-        println!("{} operations of the slot ring, {} of the byte ring", rings[0], rings[1]);
-    }
-    if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
 }

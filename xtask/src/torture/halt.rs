@@ -24,12 +24,7 @@ use super::trial::{Variant, check_deserted, check_rest, set_out};
 use super::victim::Stopped;
 
 /// Stops a victim after `point` instructions, goes round it, and lets it finish.
-pub(super) fn halt(
-    bench: &Bench,
-    operation: &Operation,
-    point: u64,
-    calls: &[u64],
-) -> Result<()> {
+pub(super) fn halt(bench: &Bench, operation: &Operation, point: u64, calls: &[u64]) -> Result<()> {
     let variant = if operation.has_witnesses {
         Variant::Witness
     } else {
@@ -50,23 +45,38 @@ pub(super) fn halt(
         image: &image,
         pid,
     };
-    let outcome = around.go(bench, ready.survivors, stopped).and_then(|driven| {
-        let mut expected: Vec<u32> = ready.before.left.iter().map(|left| left.id).collect();
-        expected.extend(FIRST_OF_VICTIM..FIRST_OF_VICTIM + operation.commits);
-        expected.extend(&driven.written);
-        let mut found: Vec<u32> = driven.read.iter().map(|id| id & !LONG).collect();
-        found.extend(bench.page.taken());
-        expected.sort_unstable();
-        found.sort_unstable();
-        ensure!(found == expected, "delivered {found:?}, expected {expected:?}");
-        let written = u64::from(operation.commits) + driven.written.len() as u64;
-        let now = Image::read(&file)?;
-        check_rest(operation, &now, &bench.stage.ring, ready.before.committed + written)?;
-        check_deserted(&bench.stage.ring, bench)
-    });
+    let outcome = around
+        .go(bench, ready.survivors, stopped)
+        .and_then(|driven| {
+            let mut expected: Vec<u32> = ready.before.left.iter().map(|left| left.id).collect();
+            expected.extend(FIRST_OF_VICTIM..FIRST_OF_VICTIM + operation.commits);
+            expected.extend(&driven.written);
+            let mut found: Vec<u32> = driven.read.iter().map(|id| id & !LONG).collect();
+            found.extend(bench.page.taken());
+            expected.sort_unstable();
+            found.sort_unstable();
+            ensure!(
+                found == expected,
+                "delivered {found:?}, expected {expected:?}"
+            );
+            let written = u64::from(operation.commits) + driven.written.len() as u64;
+            let now = Image::read(&file)?;
+            check_rest(
+                operation,
+                &now,
+                &bench.stage.ring,
+                ready.before.committed + written,
+            )?;
+            check_deserted(&bench.stage.ring, bench)
+        });
     outcome.map_err(|error| {
-        let now = Image::read(&file).map(|image| image.dump()).unwrap_or_default();
-        anyhow!("{error:#}\n  words at its stop:\n{}  words now:\n{now}", image.dump())
+        let now = Image::read(&file)
+            .map(|image| image.dump())
+            .unwrap_or_default();
+        anyhow!(
+            "{error:#}\n  words at its stop:\n{}  words now:\n{now}",
+            image.dump()
+        )
     })
 }
 
@@ -78,10 +88,16 @@ fn race(bench: &Bench, operation: &Operation, stopped: Stopped) -> Result<()> {
         Ring::Mpmc => super::operations::mpmc_options().create(ring),
         Ring::Spsc => super::operations::spsc_options().create(ring),
     };
-    ensure!(created.is_ok() != was_there, "a second creator is told {created:?}");
+    ensure!(
+        created.is_ok() != was_there,
+        "a second creator is told {created:?}"
+    );
     let before = Image::read(&image::open(ring)?)?;
     stopped.go_on()?;
-    ensure!(before == Image::read(&image::open(ring)?)?, "the loser has changed the ring");
+    ensure!(
+        before == Image::read(&image::open(ring)?)?,
+        "the loser has changed the ring"
+    );
     check_rest(operation, &before, ring, 0)?;
     check_deserted(ring, bench)
 }
@@ -97,12 +113,7 @@ struct Around<'a> {
 }
 
 impl Around<'_> {
-    fn go(
-        &self,
-        bench: &Bench,
-        survivors: Option<Survivors>,
-        stopped: Stopped,
-    ) -> Result<Driven> {
+    fn go(&self, bench: &Bench, survivors: Option<Survivors>, stopped: Stopped) -> Result<Driven> {
         let ring = &bench.stage.ring;
         let Some(mut survivors) = survivors else {
             stopped.go_on()?;
@@ -118,7 +129,8 @@ impl Around<'_> {
             let before = Image::read(self.file)?;
             stopped.go_on()?;
             let after = Image::read(self.file)?;
-            self.check_changes(&before, &after).context("after it went on")
+            self.check_changes(&before, &after)
+                .context("after it went on")
         })?;
         survivors.drain(ring, &mut driven)?;
         Ok(driven)
@@ -156,8 +168,8 @@ impl Around<'_> {
         for slot in account::slots::slots(self.image) {
             if slot.is_held() && rows.contains(&slot.owner()) {
                 let range = slot_range(self.image, slot.index)?;
-                let same = self.image.data(range.start, range.len())
-                    == now.data(range.start, range.len());
+                let same =
+                    self.image.data(range.start, range.len()) == now.data(range.start, range.len());
                 ensure!(same, "slot {} of a stopped one has changed", slot.index);
             }
         }
@@ -181,7 +193,10 @@ impl Around<'_> {
         let somebody_died = self.operation.found == Found::DeadPredecessor
             || self.operation.name.ends_with("-sweeps");
         let found = recovered.participants;
-        ensure!(found == 0 || somebody_died, "{found} recovered, and nobody was dead");
+        ensure!(
+            found == 0 || somebody_died,
+            "{found} recovered, and nobody was dead"
+        );
         self.check_untouched().context("after a recovery")
     }
 
@@ -218,8 +233,14 @@ impl Around<'_> {
 /// The words that a side of the byte ring stores.
 fn line_of(side: Side) -> Vec<Range<usize>> {
     match side {
-        Side::Producer => vec![at::PRODUCER_CLAIM..at::HEAD],
-        _ => vec![at::HEAD..at::HEAD + 8, at::CONSUMER_CLAIM..at::CONSUMER_CLAIM + 72],
+        Side::Producer => vec![
+            at::PRODUCER_CLAIM..at::PRODUCER_JOURNAL,
+            at::PRODUCER_JOURNAL..at::HEAD,
+        ],
+        _ => vec![
+            at::HEAD..at::HEAD + 8,
+            at::CONSUMER_CLAIM..at::CONSUMER_CLAIM + 72,
+        ],
     }
 }
 
@@ -232,14 +253,21 @@ fn slot_range(image: &Image, index: u64) -> Result<Range<usize>> {
 /// Slots that others hold are as they were; a slot whose word is as it was, and not the victim's,
 /// has the bytes that it had; no slot goes back.
 fn check_slot_changes(before: &Image, after: &Image, victims: &[u16]) -> Result<()> {
-    let pairs = account::slots::slots(before).into_iter().zip(account::slots::slots(after));
+    let pairs = account::slots::slots(before)
+        .into_iter()
+        .zip(account::slots::slots(after));
     for (old, new) in pairs {
         let index = old.index;
         let is_victims = old.is_held() && victims.contains(&old.owner());
         if is_victims {
             continue;
         }
-        ensure!(new.lap() >= old.lap(), "slot {index} went back: {:#x} to {:#x}", old.word, new.word);
+        ensure!(
+            new.lap() >= old.lap(),
+            "slot {index} went back: {:#x} to {:#x}",
+            old.word,
+            new.word
+        );
         ensure!(
             !old.is_held() || new.word == old.word,
             "slot {index} of another one was changed: {:#x} to {:#x}",
@@ -248,7 +276,10 @@ fn check_slot_changes(before: &Image, after: &Image, victims: &[u16]) -> Result<
         );
         let range = slot_range(before, index)?;
         let same = before.data(range.start, range.len()) == after.data(range.start, range.len());
-        ensure!(same || new.word != old.word, "bytes of slot {index} were changed");
+        ensure!(
+            same || new.word != old.word,
+            "bytes of slot {index} were changed"
+        );
     }
     Ok(())
 }

@@ -54,8 +54,6 @@ pub(super) mod row {
     pub(in super::super) const FREE: u32 = 0;
     pub(in super::super) const ATTACHED: u32 = 1;
     pub(in super::super) const RECOVERING: u32 = 2;
-    pub(in super::super) const COMMITTED: usize = 0;
-    pub(in super::super) const RELEASED: usize = 1;
     pub(in super::super) const SKIPPED: usize = 7;
 }
 

@@ -14,13 +14,14 @@
 //! | `halt` | one stop, the ring driven round it, and its going on |
 //! | `image`, `account` | the independent checker: the file's bytes, and what they say |
 //! | `survivors` | handles that go on, and measure how long that took |
-//! | `campaign` | all trials, replays, and the table |
+//! | `campaign` | all trials of one operation, and how a failure is replayed |
+//! | `crew` | the processes that share the operations, and the table |
 //!
 //! # Invariants
 //! 1. The checker shares no code with the library: not its offsets, not its rules.
 //! 2. A trial depends on nothing but the operation, the variant and the instruction, so that a
 //!    failure can be replayed.
-//! 3. The tracer has one thread, so that it may fork.
+//! 3. Each tracer is a process with one thread, so that it may fork.
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod account;
@@ -28,6 +29,8 @@ mod account;
 mod bench;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod campaign;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod crew;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod halt;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -69,6 +72,9 @@ pub(crate) struct Args {
     /// Only after this many instructions: what a failure names
     #[arg(long, value_name = "N")]
     at: Option<u64>,
+    /// How many operations are tried at the same time
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    jobs: usize,
     /// Print the operations and do nothing
     #[arg(long)]
     list: bool,
@@ -90,7 +96,7 @@ enum Mode {
 /// If the harness itself fails; what it finds is in the exit code.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    campaign::run(args)
+    crew::run(args)
 }
 
 /// Says where it could run.

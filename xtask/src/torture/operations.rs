@@ -58,6 +58,8 @@ pub(super) enum Points {
     /// After every instruction between the first and the last that changes the ring, around every
     /// system call, and a sample of the others.
     Changes,
+    /// As `Changes`, up to a little after the first sleep; and once while it is asleep.
+    Sleep,
 }
 
 /// One operation.

@@ -14,6 +14,9 @@ use super::operations::{Found, Operation, Points};
 use super::trial::{Variant, set_out};
 use super::victim::Victim;
 
+/// The number of futex(2).
+const FUTEX: u64 = 202;
+
 /// The points of one operation.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -23,10 +26,18 @@ pub(super) struct Plan {
     pub(super) points: Vec<u64>,
     /// Numbers of the instructions that were system calls.
     pub(super) calls: Vec<u64>,
+    /// The number of the instruction after which the victim is about to sleep.
+    pub(super) sleep: Option<u64>,
 }
 
 /// Stands for the end of the operation, however many instructions it takes.
 pub(super) const END: u64 = u64::MAX;
+
+/// Stands for the time while the victim is asleep.
+pub(super) const ASLEEP: u64 = u64::MAX - 1;
+
+/// Instructions of interest after a sleep: the next attempt, and more.
+const AFTER_SLEEP: u64 = 400;
 
 /// Instructions of at most this many are worth a trial each, if they are those of the protocol.
 const WINDOW: u64 = 4000;
@@ -40,12 +51,17 @@ pub(super) fn plan(
     sample: usize,
 ) -> Result<Plan> {
     let mut ready = set_out(bench, operation, variant)?;
-    let is_watched = operation.points == Points::Changes;
+    let is_watched = operation.points != Points::All;
+    let mut sleep = None;
     let mut watch = Watch::default();
     watch.look(bench, &ready.victim)?;
     let (mut calls, mut changes) = (Vec::new(), Vec::new());
     while !ready.victim.is_done() {
-        let is_call = ready.victim.is_at_system_call()?;
+        let number = ready.victim.system_call()?;
+        let is_call = number.is_some();
+        if operation.points == Points::Sleep && number == Some(FUTEX) {
+            sleep = sleep.or(Some(ready.victim.steps));
+        }
         ready.victim.step()?;
         if is_call {
             calls.push(ready.victim.steps);
@@ -53,18 +69,22 @@ pub(super) fn plan(
         if is_watched && watch.has_changed(bench, &ready.victim, is_call)? {
             changes.push(ready.victim.steps);
         }
+        if sleep.is_some_and(|sleep| ready.victim.steps > sleep + AFTER_SLEEP) {
+            break;
+        }
     }
     let instructions = ready.victim.steps;
     ready.victim.kill()?;
     let mut points: BTreeSet<u64> = match operation.points {
         Points::All => (0..=instructions).collect(),
-        Points::Changes => chosen(instructions, &calls, &changes, seed, sample),
+        Points::Changes | Points::Sleep => chosen(instructions, &calls, &changes, seed, sample),
     };
-    points.insert(END);
+    points.insert(if sleep.is_some() { ASLEEP } else { END });
     Ok(Plan {
         instructions,
         points: points.into_iter().collect(),
         calls,
+        sleep,
     })
 }
 

@@ -50,7 +50,10 @@ impl Scene<'_> {
 
     fn check_time(&self, what: &str) -> Result<()> {
         let took = self.free_at.elapsed();
-        ensure!(took < LIMIT, "{what} took {took:?} after the locks were free");
+        ensure!(
+            took < LIMIT,
+            "{what} took {took:?} after the locks were free"
+        );
         Ok(())
     }
 }
@@ -135,7 +138,10 @@ impl Driven {
 
 /// Refuses bytes that are not those of the record.
 fn check_bytes(id: u32, found: &[u8]) -> Result<()> {
-    ensure!(found == payload(id), "record {id} arrived torn: {found:02x?}");
+    ensure!(
+        found == payload(id),
+        "record {id} arrived torn: {found:02x?}"
+    );
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use super::account::{self, Account, FIRST_OF_VICTIM, LONG};
 use super::bench::Bench;
 use super::image::{self, Image, row};
 use super::operations::{self, Operation, Ring, Side};
-use super::plan::is_birth;
+use super::plan::{ASLEEP, Plan, is_birth};
 use super::survivors::{Scene, Survivors};
 use super::victim::Victim;
 
@@ -69,7 +69,10 @@ pub(super) fn set_out(bench: &Bench, operation: &Operation, variant: Variant) ->
     } else {
         account_of(operation, &Image::read(&image::open(ring)?)?)?
     };
-    ensure!(before.committed == committed, "{before:?} instead of {committed} records");
+    ensure!(
+        before.committed == committed,
+        "{before:?} instead of {committed} records"
+    );
     let is_witnessed = variant == Variant::Witness && !is_birth(operation);
     let survivors = is_witnessed.then(|| Survivors::witnesses(operation, ring));
     bench.let_die(operation);
@@ -87,11 +90,17 @@ pub(super) fn kill(
     operation: &Operation,
     variant: Variant,
     point: u64,
-    calls: &[u64],
+    plan: &Plan,
     sleeps: bool,
 ) -> Result<Shown> {
     let mut ready = set_out(bench, operation, variant)?;
-    ready.victim.advance(point, calls)?;
+    match plan.sleep {
+        Some(sleep) if point == ASLEEP => {
+            ready.victim.advance(sleep, &plan.calls)?;
+            ready.victim.fall_asleep()?;
+        }
+        _ => ready.victim.advance(point, &plan.calls)?,
+    }
     let is_done = ready.victim.is_done();
     ready.victim.kill()?;
     let mut states = BTreeSet::new();
@@ -112,8 +121,13 @@ pub(super) fn kill(
     states.extend(dead.states());
     let outcome = dead.ask(ready.survivors, free_at, sleeps);
     let took = outcome.map_err(|error| {
-        let now = Image::read(&file).map(|image| image.dump()).unwrap_or_default();
-        anyhow!("{error:#}\n  words at its death:\n{}  words now:\n{now}", image.dump())
+        let now = Image::read(&file)
+            .map(|image| image.dump())
+            .unwrap_or_default();
+        anyhow!(
+            "{error:#}\n  words at its death:\n{}  words now:\n{now}",
+            image.dump()
+        )
     })?;
     Ok(Shown { states, took })
 }
@@ -132,7 +146,10 @@ fn wait_for_locks(file: &File) -> Result<()> {
         if !is_held {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "a dead one's lock is held for ever");
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "a dead one's lock is held for ever"
+        );
     }
 }
 
@@ -160,7 +177,11 @@ fn check_birth(
     match created {
         Ok(()) if !is_there => {}
         Err(CreateError::AlreadyExists { .. }) if is_there => {}
-        other => return Err(anyhow!("the next creator is told {other:?}, with {names:?} there")),
+        other => {
+            return Err(anyhow!(
+                "the next creator is told {other:?}, with {names:?} there"
+            ));
+        }
     }
     Ok((!is_there).then_some("no-file"))
 }
@@ -236,18 +257,27 @@ impl Dead<'_> {
             let whole = found == most || found == 0 || !operation.is_atomic;
             let complete = found == most || !self.is_done;
             let fits = found <= most && whole && complete;
-            ensure!(fits, "{found} records are seen of a {what} of {most}: {account:?}");
+            ensure!(
+                fits,
+                "{found} records are seen of a {what} of {most}: {account:?}"
+            );
         }
         let kept = before.left.iter().skip(usize::try_from(releases)?);
         let first = FIRST_OF_VICTIM;
         let new = (first..).take(usize::try_from(commits)?);
-        let expected = kept.map(|left| (left.id, left.attempts)).chain(new.map(|id| (id, 0)));
+        let expected = kept
+            .map(|left| (left.id, left.attempts))
+            .chain(new.map(|id| (id, 0)));
         let expected: Vec<(u32, u8)> = expected.collect();
         let fits = account.left.len() == expected.len()
-            && account.left.iter().zip(&expected).all(|(left, (id, attempts))| {
-                let again = left.attempts.checked_sub(*attempts);
-                left.id & !LONG == *id & !LONG && again.is_some_and(|again| again <= 1)
-            });
+            && account
+                .left
+                .iter()
+                .zip(&expected)
+                .all(|(left, (id, attempts))| {
+                    let again = left.attempts.checked_sub(*attempts);
+                    left.id & !LONG == *id & !LONG && again.is_some_and(|again| again <= 1)
+                });
         ensure!(fits, "{account:?}, expected {expected:?} (id, attempts)");
         Ok(())
     }
@@ -278,9 +308,14 @@ pub(super) fn check_rest(
         released: committed,
         left: Vec::new(),
     };
-    ensure!(account == rested, "{account:?} at the end, expected {rested:?}");
+    ensure!(
+        account == rested,
+        "{account:?} at the end, expected {rested:?}"
+    );
     if operation.ring == Ring::Mpmc {
-        let held = account::slots::slots(image).iter().any(|slot| slot.state() != 0);
+        let held = account::slots::slots(image)
+            .iter()
+            .any(|slot| slot.state() != 0);
         ensure!(!held, "a slot is not free at the end");
     }
     compare_with_library(ring, &account).context("at the end")
@@ -291,9 +326,15 @@ pub(super) fn check_deserted(ring: &Path, bench: &Bench) -> Result<()> {
     let file = image::open(ring)?;
     let image = Image::read(&file)?;
     let rows = image.rows_in_use();
-    ensure!(rows.is_empty(), "rows {rows:?} are in use, and nobody is there");
+    ensure!(
+        rows.is_empty(),
+        "rows {rows:?} are in use, and nobody is there"
+    );
     for number in 1..=image.participants() {
-        ensure!(!image::is_locked(&file, number)?, "lock {number} is held by nobody");
+        ensure!(
+            !image::is_locked(&file, number)?,
+            "lock {number} is held by nobody"
+        );
     }
     let names = bench.names()?;
     ensure!(names == ["ring"], "the directory holds {names:?}");

@@ -1,16 +1,16 @@
 //! The victim: a forked process that performs one operation, stepped by the tracer.
 //!
-//! Tracer and victim share a page: a word, the phase, and the ids of the records that the victim has
-//! released. The victim prepares, stops itself,
-//! stores `BEGUN`, performs the operation, stores `DONE`, and tidies up like any program. The tracer
-//! counts instructions from the one that made the phase `BEGUN`, which is number 0, so that the
-//! count starts and ends at the same instruction each time.
+//! Tracer and victim share a page: a word, the phase, and the ids of the records that the victim
+//! has released. The victim prepares, stops itself, stores `BEGUN`, performs the operation, stores
+//! `DONE`, and tidies up like any program. The tracer counts instructions from the one that made
+//! the phase `BEGUN`, which is number 0, so that the count starts and ends at the same instruction
+//! each time.
 //!
 //! # Invariants
 //! 1. A victim never outlives its tracer (`PTRACE_O_EXITKILL`), nor its [`Victim`].
 //! 2. The child never returns into the tracer's code: it exits, whatever happens.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,16 +46,36 @@ struct Shared {
     taken: [AtomicU32; 16],
 }
 
-impl Page {
-    /// A page that lasts as long as the process.
-    pub(super) fn new() -> Result<Self> {
+impl Shared {
+    /// Zeroes, in memory that children share, and that lasts as long as the process.
+    fn new() -> Result<&'static Self> {
         const BYTES: std::num::NonZeroUsize = std::num::NonZeroUsize::new(4096).expect("not 0");
         let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping, which touches no memory that exists.
-        let page: NonNull<Shared> =
+        let page: NonNull<Self> =
             unsafe { mmap_anonymous(None, BYTES, both, MapFlags::MAP_SHARED)? }.cast();
         // SAFETY: the page is aligned, zeroed, never unmapped, and only accessed as these atomics.
-        Ok(Self(unsafe { page.as_ref() }))
+        Ok(unsafe { page.as_ref() })
+    }
+}
+
+/// Numbers that several processes draw, each only once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counter(&'static Shared);
+
+impl Counter {
+    pub(super) fn new() -> Result<Self> {
+        Shared::new().map(Self)
+    }
+
+    pub(super) fn take(self) -> usize {
+        self.0.count.fetch_add(1, Ordering::SeqCst) as usize
+    }
+}
+
+impl Page {
+    pub(super) fn new() -> Result<Self> {
+        Shared::new().map(Self)
     }
 
     fn phase(self) -> u32 {
@@ -129,11 +149,12 @@ fn stop_myself() {
 }
 
 /// Forks a child that does `something` and exits.
-fn in_child(something: impl FnOnce()) -> Result<Pid> {
+pub(super) fn in_child(something: impl FnOnce()) -> Result<Pid> {
     // SAFETY: the tracer and its children have a single thread, so the child may do what it likes.
     match unsafe { fork() }.context("fork")? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
+            set_hook(Box::new(|panic| eprintln!("in a child: {panic}")));
             let outcome = catch_unwind(AssertUnwindSafe(something));
             let code = if outcome.is_ok() { 0 } else { PANICKED };
             // SAFETY: ends the process without running the tracer's destructors.
@@ -231,12 +252,28 @@ impl Victim {
         Ok(())
     }
 
-    /// Whether the next instruction is a system call.
-    pub(super) fn is_at_system_call(&self) -> Result<bool> {
+    /// The number of the system call that the next instruction makes, if it makes one.
+    pub(super) fn system_call(&self) -> Result<Option<u64>> {
         const SYSCALL: u16 = 0x050f;
         let registers = ptrace::getregs(self.pid)?;
         let text = ptrace::read(self.pid, registers.rip as ptrace::AddressType)?;
-        Ok(text.to_le_bytes()[..2] == SYSCALL.to_le_bytes())
+        let is_call = text.to_le_bytes()[..2] == SYSCALL.to_le_bytes();
+        Ok(is_call.then_some(registers.rax))
+    }
+
+    /// Lets it run into the system call at which it stands, and waits until it sleeps there.
+    pub(super) fn fall_asleep(&mut self) -> Result<()> {
+        ptrace::cont(self.pid, None).context("run to sleep")?;
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+            // Behind the name, which is in brackets.
+            let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+            match state.chars().next() {
+                Some('S') => return Ok(()),
+                Some('R') => std::thread::yield_now(),
+                other => bail!("the victim is in state {other:?} instead of asleep"),
+            }
+        }
     }
 
     /// Kills it, really, and waits until it is reaped.

@@ -27,7 +27,10 @@ fn walk(image: &Image) -> Result<(u64, Vec<u32>)> {
             _ if header == 0 => return Ok((position, ids)),
             PADDING => position += capacity - offset,
             RECORD => {
-                ensure!(offset + 8 + len <= capacity, "a record that wraps at {position}");
+                ensure!(
+                    offset + 8 + len <= capacity,
+                    "a record that wraps at {position}"
+                );
                 let id = u32::try_from(header >> 32)?;
                 let start = usize::try_from(offset + 8)?;
                 check_payload(id, image.data(start, usize::try_from(len)?))?;
@@ -48,7 +51,10 @@ fn entries(image: &Image, journal: usize) -> [(u64, u64); 2] {
 /// being overwritten, with a larger number.
 fn records_at(image: &Image, journal: usize, end: u64) -> Option<u64> {
     let entries = entries(image, journal).into_iter();
-    entries.filter(|entry| entry.0 == end).map(|entry| entry.1).min()
+    entries
+        .filter(|entry| entry.0 == end)
+        .map(|entry| entry.1)
+        .min()
 }
 
 /// Draws up the account; refuses words that no death may leave.
@@ -96,13 +102,15 @@ pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
     let is_torn = !is_ahead
         && records_at(image, at::PRODUCER_JOURNAL, end).is_some_and(|known| !is_newest(known));
     states.extend(match (is_marked, is_ahead, is_torn) {
-        (true, false, false) if image.word(at::PRODUCER_CLAIM) > 0 => Some("claim-mark-set"),
+        (true, false, false) => Some("claim-mark-set"),
         (_, true, _) => Some("journal-written-not-published"),
         (_, _, true) => Some("journal-torn"),
         _ => None,
     });
-    let published = image.word(at::PRODUCER_CLAIM) != 0 && ids.contains(&super::FIRST_OF_VICTIM);
-    if published {
+    let is_published = ids
+        .iter()
+        .any(|id| id & !super::LONG == super::FIRST_OF_VICTIM);
+    if is_marked && is_published {
         states.push("published-mark-set");
     }
     if image.word(at::CONSUMER_CLAIM) > head {

@@ -28,12 +28,10 @@ impl Slot {
         self.word & 7
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
     fn attempts(self) -> u8 {
         (self.word >> 3 & 3) as u8
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
     pub(in super::super) fn owner(self) -> u16 {
         (self.word >> 5 & 0x7ff) as u16
     }
@@ -47,7 +45,6 @@ impl Slot {
         matches!(self.state(), WRITING | READING)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     fn tag(self) -> u32 {
         (self.meta >> 32) as u32
     }
@@ -77,12 +74,16 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
     let slots = slots(image);
     let count = slots.len() as u64;
     for slot in &slots {
-        check_word(image, *slot).with_context(|| format!("slot {} {:#x}", slot.index, slot.word))?;
+        check_word(image, *slot)
+            .with_context(|| format!("slot {} {:#x}", slot.index, slot.word))?;
     }
     let frontier = frontier(&slots)?;
     let hints = [image.word(at::TAIL_HINT), image.word(at::HEAD)];
     let beyond = hints.iter().any(|hint| *hint > frontier);
-    ensure!(!beyond, "a hint of {hints:?} is beyond the frontier {frontier}");
+    ensure!(
+        !beyond,
+        "a hint of {hints:?} is beyond the frontier {frontier}"
+    );
     let mut unreleased: Vec<Slot> = slots
         .iter()
         .copied()
@@ -125,13 +126,13 @@ fn check_word(image: &Image, slot: Slot) -> Result<()> {
     }
     if matches!(slot.state(), COMMITTED | READING) {
         let offset = usize::try_from(slot.index)? * image.size(at::STRIDE);
-        ensure!(slot.len() <= image.size(at::STRIDE) - 16, "a record longer than its slot");
+        ensure!(
+            slot.len() <= image.size(at::STRIDE) - 16,
+            "a record longer than its slot"
+        );
         check_payload(slot.tag(), image.data(offset + 16, slot.len()))?;
     } else {
-        ensure!(
-            slot.attempts() == 0,
-            "attempts of what is no record"
-        );
+        ensure!(slot.attempts() == 0, "attempts of what is no record");
     }
     Ok(())
 }
@@ -145,7 +146,10 @@ fn frontier(slots: &[Slot]) -> Result<u64> {
         .collect();
     next.sort_unstable();
     let contiguous = next.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-    ensure!(contiguous, "a hole among the positions to be claimed: {next:?}");
+    ensure!(
+        contiguous,
+        "a hole among the positions to be claimed: {next:?}"
+    );
     Ok(next[0])
 }
 
@@ -156,9 +160,9 @@ fn skipped(image: &Image, slots: &[Slot]) -> u64 {
         let Some(index) = announced.checked_sub(1) else {
             return image.word(at::counter(number, row::SKIPPED));
         };
-        let still = slots.iter().any(|slot| {
-            slot.index == index && slot.state() == WRITING && slot.owner() == number
-        });
+        let still = slots
+            .iter()
+            .any(|slot| slot.index == index && slot.state() == WRITING && slot.owner() == number);
         image.word(at::row(number, row::SKIPPED_BASE)) + u64::from(!still)
     };
     (1..=image.participants()).map(of_row).sum()
@@ -168,15 +172,19 @@ fn skipped(image: &Image, slots: &[Slot]) -> u64 {
 pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
     let slots = slots(image);
     let mut states = common_states(image);
-    states.extend(slots.iter().map(|slot| match (slot.state(), slot.attempts()) {
-        (FREE, _) => "FREE",
-        (WRITING, _) => "WRITING",
-        (COMMITTED, 0) => "COMMITTED",
-        (COMMITTED, _) => "COMMITTED-again",
-        (READING, 0) => "READING",
-        (READING, _) => "READING-again",
-        _ => "SKIP",
-    }));
+    states.extend(
+        slots
+            .iter()
+            .map(|slot| match (slot.state(), slot.attempts()) {
+                (FREE, _) => "FREE",
+                (WRITING, _) => "WRITING",
+                (COMMITTED, 0) => "COMMITTED",
+                (COMMITTED, _) => "COMMITTED-again",
+                (READING, 0) => "READING",
+                (READING, _) => "READING-again",
+                _ => "SKIP",
+            }),
+    );
     for number in 1..=image.participants() {
         let announced = image.word(at::row(number, row::ABORT_SLOT));
         if let Some(slot) = slots.iter().find(|slot| slot.index + 1 == announced) {

@@ -43,7 +43,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         side: Side::Consumer,
         found: Found::DeadPredecessor,
         ready: 2,
-        states: &["READING", "COMMITTED-again", "row-recovering", "row-attached"],
+        states: &[
+            "READING",
+            "COMMITTED-again",
+            "row-recovering",
+            "row-attached",
+        ],
         act: attach_mpmc_consumer,
         ..FILES
     },

@@ -129,7 +129,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "mpmc-sleep",
-        points: Points::Changes,
+        points: Points::Sleep,
         states: &["event-armed"],
         act: sleep,
         ..CONSUMER
@@ -229,7 +229,7 @@ fn sweep(stage: &Stage) {
 /// Spins, yields, announces itself and sleeps.
 fn sleep(stage: &Stage) {
     let consumer = mpmc_consumer(&stage.ring);
-    let wait = Wait::block().for_at_most(Duration::from_millis(150));
+    let wait = Wait::block().for_at_most(Duration::from_millis(1500));
     let record = stage.perform(|| consumer.read(wait));
     if let Ok(record) = record {
         release_later(stage, record);

@@ -163,8 +163,8 @@ fn batch_stage(stage: &Stage) {
     let producer = mpmc_producer(&stage.ring);
     let mut batch = staged(&producer, 1);
     let bytes = payload(ID + 1);
-    let pushed = stage.perform(|| batch.try_push(ID + 1, &bytes));
-    pushed.expect("there is space");
+    // After a stop it may be full: others wrote up to the slot that is staged already.
+    let _pushed = stage.perform(|| batch.try_push(ID + 1, &bytes));
 }
 
 fn batch_commit(stage: &Stage) {

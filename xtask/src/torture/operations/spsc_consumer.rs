@@ -101,7 +101,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "spsc-sleep",
-        points: Points::Changes,
+        points: Points::Sleep,
         states: &["event-armed"],
         act: sleep,
         ..SPSC
@@ -191,7 +191,7 @@ fn sweep(stage: &Stage) {
 /// Spins, yields, announces itself and sleeps.
 fn sleep(stage: &Stage) {
     let mut consumer = spsc_consumer(&stage.ring);
-    let wait = Wait::block().for_at_most(Duration::from_millis(150));
+    let wait = Wait::block().for_at_most(Duration::from_millis(1500));
     let record = stage.perform(|| consumer.read(wait));
     if let Ok(record) = record {
         release_later(stage, record);

@@ -53,12 +53,19 @@ impl Lone {
             _ => {}
         }
         let was_read = self.producer.is_none();
-        let producer = self.producer.get_or_insert_with(|| operations::spsc_producer(scene.ring));
-        let consumer = self.consumer.get_or_insert_with(|| operations::spsc_consumer(scene.ring));
+        let producer = self
+            .producer
+            .get_or_insert_with(|| operations::spsc_producer(scene.ring));
+        let consumer = self
+            .consumer
+            .get_or_insert_with(|| operations::spsc_consumer(scene.ring));
         scene.check_time("restarting")?;
         let known = producer.committed_records();
         let expected = scene.account.committed + u64::from(self.fresh);
-        ensure!(known == expected, "the producer knows {known} records of {expected}");
+        ensure!(
+            known == expected,
+            "the producer knows {known} records of {expected}"
+        );
         if !was_read {
             read_left(consumer, scene)?;
         }
@@ -133,9 +140,12 @@ impl Lone {
     }
 
     pub(super) fn drain(&mut self, ring: &Path, driven: &mut Driven) -> Result<()> {
-        let producer = self.producer.get_or_insert_with(|| operations::spsc_producer(ring));
+        let producer = self
+            .producer
+            .get_or_insert_with(|| operations::spsc_producer(ring));
         producer.reopen();
-        self.consumer.get_or_insert_with(|| operations::spsc_consumer(ring));
+        self.consumer
+            .get_or_insert_with(|| operations::spsc_consumer(ring));
         self.move_on(driven, 2 * TWO_LAPS)?;
         let producer = self.producer.take();
         self.move_on(driven, TWO_LAPS)?;
@@ -159,7 +169,11 @@ fn read_left(consumer: &mut spsc::Consumer, scene: &Scene<'_>) -> Result<()> {
 fn read_one(consumer: &mut spsc::Consumer, scene: &Scene<'_>, id: u32) -> Result<()> {
     let record = consumer.read(scene.wait());
     let record = record.with_context(|| format!("read record {id}"))?;
-    ensure!(record.tag() == id, "record {} instead of {id}", record.tag());
+    ensure!(
+        record.tag() == id,
+        "record {} instead of {id}",
+        record.tag()
+    );
     check_bytes(id, &record)
 }
 

@@ -95,7 +95,11 @@ impl Pair {
     fn read_back(&self, scene: &Scene<'_>, id: u32) -> Result<()> {
         let record = self.consumer.read(scene.wait());
         let record = record.with_context(|| format!("read record {id}"))?;
-        ensure!(record.tag() == id, "record {} instead of {id}", record.tag());
+        ensure!(
+            record.tag() == id,
+            "record {} instead of {id}",
+            record.tag()
+        );
         ensure!(record.attempts() == 0, "record {id} was delivered before");
         check_bytes(id, &record)
     }

@@ -1,0 +1,75 @@
+//! Real processes that are killed, stopped and forked in the middle of everything.
+//!
+//! # How a test has children
+//! A child is this test binary once more, told by its environment to play a role: see [`role`]. It
+//! tells what it does in a mapped log that outlives it, so what it was doing when it was killed can
+//! be read afterwards, and what it has delivered before can be counted. Children die with the
+//! thread that made them, and rings and logs lie in a directory under `/dev/shm` that goes with it.
+//!
+//! # How long
+//! As it stands, the file takes about a minute and a half and kills some thousands. Two variables
+//! make it the size that the acceptance of the ring asks for:
+//! - `ANNULUS_CHURN_SECONDS=60`: a sender and a receiver are killed every 50 ms for so long;
+//! - `ANNULUS_STOP_SECONDS=30`: whoever is stopped stays stopped for so long.
+//!
+//! Each test prints what it did: run with `--nocapture` to see it.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `churn`, `workers`, `tally`, `hits` | MPMC: does any kill lose, repeat or delay a record? |
+//! | `stop` | Is somebody who is stopped ever taken for dead? |
+//! | `bytes` | SPSC: does a restarted side go on exactly where the dead one was? |
+//! | `creators` | Is there ever anything but one whole ring under a name? |
+//! | `recovery` | What if those who recover die too? |
+//! | `forks` | Does a child keep anything of its parent's? |
+//! | `sleepers` | What do dead sleepers and dead wakers cost the others? |
+//! | `child`, `log`, `payload`, `system` | what all of these share |
+#![expect(
+    clippy::print_stdout,
+    reason = "each test says what it killed and what it found"
+)]
+
+mod crash {
+    mod bytes;
+    pub(crate) mod child;
+    mod churn;
+    mod creators;
+    mod forks;
+    mod hits;
+    mod log;
+    mod payload;
+    mod recovery;
+    mod sleepers;
+    mod stop;
+    mod system;
+    mod tally;
+    mod workers;
+
+    use child::Task;
+
+    /// What a child does, by the name that its parent calls it.
+    pub(crate) fn play(task: &Task) {
+        match task.role.as_str() {
+            "sender" => workers::send(task),
+            "receiver" => workers::receive(task),
+            "holder" => stop::hold(task),
+            "byte-producer" => bytes::produce(task),
+            "byte-consumer" => bytes::consume(task),
+            "creator" => creators::create(task),
+            "victim" => recovery::hold_many(task),
+            "recoverer" => recovery::recover(task),
+            "forker" => forks::fork(task),
+            "sleeper" => sleepers::sleep(task),
+            "waker" => sleepers::wake(task),
+            other => panic!("nobody plays `{other}`"),
+        }
+    }
+}
+
+/// The door through which children come in; does nothing in a run of the tests.
+#[test]
+fn role() {
+    if let Some(task) = crash::child::Task::of_this_process() {
+        crash::play(&task);
+    }
+}
