@@ -192,6 +192,13 @@ macro_rules! pollable {
                 self.participant.helper($side)?.arm();
                 Ok(())
             }
+
+            /// Whether the ring's file was removed and another one has its name now, so that its
+            /// peers will come there. Waiting operations find that out for themselves; an epoll
+            /// loop that finds nothing behind a readable descriptor asks.
+            pub fn is_replaced(&self) -> bool {
+                self.participant.attachment().is_replaced()
+            }
         }
     };
 }

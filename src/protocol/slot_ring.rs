@@ -126,6 +126,8 @@ pub struct Shape {
     slot_bytes: u64,
     slot_bits: u32,
     lap_mask: u64,
+    /// Bits of a word above the lap's.
+    unused_bits: u32,
 }
 
 impl Shape {
@@ -135,7 +137,8 @@ impl Shape {
         let slot_bits = slots.trailing_zeros();
         // A position has 64 bits; those above the slot number are its lap, of which 48 fit.
         let lap_bits = (64 - slot_bits).min(48);
-        let lap_mask = u64::MAX >> (64 - lap_bits);
+        let unused_bits = 64 - lap_bits;
+        let lap_mask = u64::MAX >> unused_bits;
         Self {
             slots,
             stride,
@@ -143,6 +146,7 @@ impl Shape {
             slot_bytes,
             slot_bits,
             lap_mask,
+            unused_bits,
         }
     }
 
@@ -171,7 +175,7 @@ impl Shape {
 
     /// How many laps the word is ahead of the position; negative if behind.
     fn laps_ahead(&self, word: Word, position: u64) -> i64 {
-        let unused = 64 - self.lap_mask.count_ones();
+        let unused = self.unused_bits;
         let difference = word.lap().wrapping_sub(self.lap(position)) << unused;
         difference.cast_signed() >> unused
     }

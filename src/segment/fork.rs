@@ -95,6 +95,7 @@ impl Private {
     }
 
     /// Whether this is the process that opened it.
+    #[inline]
     pub(super) fn is_here(&self) -> bool {
         self.generation == generation()
     }

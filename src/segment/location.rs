@@ -100,6 +100,12 @@ impl From<String> for Location {
     }
 }
 
+impl From<&String> for Location {
+    fn from(path: &String) -> Self {
+        Self::path(path)
+    }
+}
+
 impl From<&Path> for Location {
     fn from(path: &Path) -> Self {
         Self::path(path)

@@ -1,12 +1,12 @@
 //! SPSC: both sides are killed all the time, and whoever comes next goes on exactly where the dead
 //! one was.
 //!
-//! Record `n` of the ring is `n` in its tag, its id and, by these, in every byte. So a consumer that
-//! begins at the count of released records and finds consecutive ones proves by itself that nothing
-//! was lost, and that what was delivered again had not been released.
+//! Record `n` of the ring is `n` in its tag, its id and, by these, in every byte. So a consumer
+//! that begins at the count of released records and finds consecutive ones proves by itself that
+//! nothing was lost, and that what was delivered again had not been released.
 //!
-//! After each death the ring's count must be one of two: what the dead one had told as done, or what
-//! it was about to do. A batch counts whole or not at all.
+//! After each death the ring's count must be one of two: what the dead one had told as done, or
+//! what it was about to do. A batch counts whole or not at all.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -24,7 +24,9 @@ pub(crate) fn patience() -> Wait {
 /// Keeps tests apart that measure, or that need both processors.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    system::go_first();
+    alone
 }
 
 /// A directory in memory for one test's rings and logs.
@@ -57,6 +59,7 @@ impl Task {
         let role = std::env::var(ROLE).ok()?;
         let parent = system::number_from(PARENT).expect("the parent's pid");
         system::die_with(u32::try_from(parent).expect("a pid"));
+        system::go_first();
         let path = |variable| PathBuf::from(std::env::var_os(variable).expect("a path"));
         let number = system::number_from(NUMBER).expect("a number");
         let log = Log::open(&path(LOG));

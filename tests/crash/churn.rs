@@ -8,9 +8,10 @@
 //! and the next time may be luckier. So what takes no time is hit as surely as what takes long.
 //!
 //! # Who waits how long
-//! Each process measures its own waits ([`Stopwatch`](super::log::Stopwatch)). Since most die young,
-//! one sender and one receiver are spared for some seconds in turn; the wait in which a victim dies
-//! is counted as well; and so is the longest time in which no sender, or no receiver, got on.
+//! Each process measures its own waits ([`Stopwatch`](super::log::Stopwatch)). Since most die
+//! young, one sender and one receiver are spared for some seconds in turn; the wait in which a
+//! victim dies is counted as well; and so is the longest time in which no sender, or no receiver,
+//! got on.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

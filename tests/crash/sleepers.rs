@@ -136,8 +136,8 @@ fn a_killed_sleeper_takes_no_wake_up_from_the_others() {
     );
 }
 
-/// Lets a waker publish while somebody sleeps, stops it half-way, and kills it. Returns how long the
-/// sleeper slept on, or `None` if the waker was not met half-way.
+/// Lets a waker publish while somebody sleeps, stops it half-way, and kills it. Returns how long
+/// the sleeper slept on, or `None` if the waker was not met half-way.
 fn kill_half_way(ring: &Path, side: u64) -> Option<Duration> {
     let mut waker = Child::start("waker", ring, side, 0);
     waker.wait_for(Step::Holding);

@@ -1,7 +1,7 @@
 //! SIGSTOP: whoever is stopped holding something is alive, keeps it, and loses nothing.
 //!
-//! Each test stops a holder for `ANNULUS_STOP_SECONDS` (3 by default). All the while others go on as
-//! far as the order allows, wait in vain, attach, detach and recover, which are the occasions on
+//! Each test stops a holder for `ANNULUS_STOP_SECONDS` (3 by default). All the while others go on
+//! as far as the order allows, wait in vain, attach, detach and recover, which are the occasions on
 //! which the dead are found; and the ring shows who holds what.
 
 use std::path::Path;

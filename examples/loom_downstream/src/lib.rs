@@ -2,8 +2,8 @@
 //!
 //! The pipeline below is written against annulus handles, generic over where the ring lies: in a
 //! mapped file between processes, or on the heap. Heap rings also exist under `--cfg loom`, where
-//! their words are loom's atomics and loom watches their payloads, so the same functions that run in
-//! production are explored here interleaving by interleaving:
+//! their words are loom's atomics and loom watches their payloads, so the same functions that run
+//! in production are explored here interleaving by interleaving:
 //!
 //! ```text
 //! cargo test -p loom_downstream                                         # real threads
@@ -119,7 +119,10 @@ mod tests {
             asking.push(1, &[1, 2], Wait::block()).unwrap();
             asking.push(2, &[3, 4], Wait::block()).unwrap();
             asking.close();
-            assert_eq!(collect(&mut results, Wait::block()), Ok(vec![(1, 3), (2, 7)]));
+            assert_eq!(
+                collect(&mut results, Wait::block()),
+                Ok(vec![(1, 3), (2, 7)])
+            );
             assert_eq!(worker.join().unwrap(), 2);
         });
     }

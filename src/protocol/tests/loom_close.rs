@@ -26,7 +26,7 @@ fn offer_bytes(producer: &mut spsc::Producer, wanted: &[u32]) -> Vec<u32> {
 }
 
 #[test]
-fn slots_closed_by_a_third_party_lose_no_committed_record() {
+fn slots_closed_by_a_third_party_lose_no_record() {
     check(Some(2), || {
         let (producer, consumer) = slot_ring_for(3);
         let closer = producer.try_clone().unwrap();
@@ -67,7 +67,7 @@ fn slots_closed_by_their_consumer_lose_no_committed_record() {
 }
 
 #[test]
-fn a_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
+fn a_single_closed_misses_no_committed_record() {
     // No sleep and so no barrier of the handshake helps here.
     check(Some(3), || {
         let (producer, consumer) = slot_ring_for(3);
@@ -153,7 +153,7 @@ fn a_record_that_is_requeued_in_a_closed_ring_is_delivered_before_closed() {
 }
 
 #[test]
-fn bytes_closed_by_a_third_party_lose_no_committed_record() {
+fn bytes_closed_by_a_third_party_lose_no_record() {
     check(Some(2), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let bare = Bare::of(producer.participant().attachment());
@@ -200,7 +200,7 @@ fn bytes_closed_by_their_consumer_lose_no_committed_record() {
 }
 
 #[test]
-fn a_byte_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
+fn a_single_closed_of_bytes_misses_no_committed_record() {
     check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1]), producer));
@@ -221,7 +221,7 @@ fn a_byte_consumer_that_is_refused_only_once_has_missed_no_committed_record() {
 }
 
 #[test]
-fn a_claim_of_bytes_that_is_given_up_in_a_closed_ring_ends_the_wait_for_it() {
+fn a_claim_given_up_in_closed_bytes_ends_the_wait_for_it() {
     check(Some(3), || {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || {

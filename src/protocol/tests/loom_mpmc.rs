@@ -202,7 +202,7 @@ fn a_requeued_record_is_delivered_again_with_its_bytes() {
 }
 
 #[test]
-fn a_consumer_that_has_seen_the_recovery_epoch_has_seen_what_was_given_back() {
+fn whoever_has_seen_the_epoch_has_seen_what_was_given_back() {
     // The record lies behind the head hint: only the walk for given-back records finds it.
     check(None, || {
         let (producer, one) = slot_ring_for(3);

@@ -77,7 +77,7 @@ fn a_commit_carries_the_bytes() {
 }
 
 #[test]
-fn a_release_carries_that_the_bytes_are_no_longer_read() {
+fn a_release_carries_that_nobody_reads_the_bytes() {
     check(None, || {
         let bare = bare_slots();
         write_slot(&bare);
@@ -97,7 +97,7 @@ fn a_release_carries_that_the_bytes_are_no_longer_read() {
 }
 
 #[test]
-fn an_abort_carries_that_the_bytes_are_no_longer_written() {
+fn an_abort_carries_that_nobody_writes_the_bytes() {
     check(Some(3), || {
         let bare = bare_slots();
         let aborting = thread::spawn({
@@ -218,7 +218,7 @@ fn a_header_carries_the_bytes() {
 }
 
 #[test]
-fn the_head_carries_that_the_bytes_are_no_longer_read() {
+fn the_head_carries_that_nobody_reads_the_bytes() {
     // The second record lies behind the first, the third in its place.
     check(None, || {
         let (bare, mut writer) = bare_bytes(32);

@@ -81,7 +81,7 @@ fn a_producer_dead_at_any_step_holds_nobody_up() {
 }
 
 #[test]
-fn a_slot_that_a_dead_producer_wrote_into_is_written_again_a_lap_later() {
+fn a_slot_written_by_a_dead_producer_is_written_again() {
     // The bytes were touched by the dead; only the recoverer's exchange orders them.
     check(Some(2), || {
         let (producer, consumer) = slot_ring_for(3);
@@ -138,7 +138,7 @@ fn a_consumer_dead_at_any_step_gives_its_record_to_another() {
 }
 
 #[test]
-fn the_bytes_that_a_dead_consumer_read_are_not_overwritten_before_its_recovery() {
+fn the_bytes_read_by_a_dead_consumer_wait_for_its_recovery() {
     for policy in [mpmc::Redelivery::Unlimited, mpmc::Redelivery::Never] {
         check(Some(2), move || {
             let options = mpmc::Options::new(2, 8).participants(3).redelivery(policy);

@@ -146,7 +146,7 @@ fn write(bare: &Bare, tag: u32) -> bool {
 }
 
 #[test]
-fn a_producer_dead_at_any_step_leaves_whole_records_and_its_successor_goes_on() {
+fn a_producer_dead_at_any_step_leaves_whole_records_only() {
     // The second record lies behind padding.
     check_every_death(Some(3), |steps| {
         a_producer_dies_in_its_second_record(40, &steps)
@@ -252,7 +252,7 @@ fn a_journal_entry_torn_by_a_death_is_not_believed() {
 }
 
 #[test]
-fn a_consumer_dead_at_any_step_leaves_what_it_had_not_released_to_its_successor() {
+fn a_consumer_dead_at_any_step_leaves_the_rest_to_its_successor() {
     check_every_death(Some(3), |steps| {
         let (mut producer, consumer) = byte_ring_at(32, 0);
         let bare = Bare::of(producer.participant().attachment());

@@ -239,7 +239,7 @@ fn close_wakes_consumers_and_producers() {
 }
 
 #[test]
-fn a_consumer_asleep_in_a_closed_ring_is_woken_as_another_releases_the_last_record() {
+fn the_last_release_in_closed_slots_wakes_consumers() {
     check(Some(3), || {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();
@@ -255,7 +255,7 @@ fn a_consumer_asleep_in_a_closed_ring_is_woken_as_another_releases_the_last_reco
 }
 
 #[test]
-fn a_batch_released_in_a_closed_ring_wakes_a_consumer() {
+fn the_last_batch_released_in_closed_slots_wakes_consumers() {
     check(Some(3), || {
         let (producer, one) = slot_ring_for(3);
         let two = one.try_clone().unwrap();

@@ -1,4 +1,80 @@
 //! Loom tests of the shipped protocol and handles, on the heap ring.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release -p annulus --lib loom -- --nocapture
+//! ```
+//!
+//! Payloads are tracked by `sync::Leases`, so an access that the protocol failed to order is a race
+//! that loom reports; a sleep has no time-out, so a lost wake-up is a deadlock. Each test prints
+//! its preemption bound and how many executions that took.
+//!
+//! # What loom 0.7 does not see by itself
+//! - It takes SeqCst accesses for AcqRel ones; the protocol uses SeqCst in fences only.
+//! - It does not take a fence for a step before which another thread may run. Where a handle's
+//!   wake-up, a fence under loom, hides a weak store, [`loom_orderings`] goes without handles.
+//! - It forgets an earlier load by another thread when a thread loads the word that it exchanges
+//!   next; see [`turn`].
+//!
+//! # Mutants
+//! Each line was weakened alone (Release, Acquire or AcqRel by what it is for; a barrier taken
+//! out), and one test that failed stands beside it. Race: loom's causality violation. Lost: a
+//! record, or a count, is missing. Deadlock: somebody sleeps for ever.
+//!
+//! | weakened | fails | with |
+//! | --- | --- | --- |
+//! | `slot_ring::commit`, store | `a_commit_carries_the_bytes` | race |
+//! | `claim_in_order`, exchange | `a_commit_carries_the_bytes` | race |
+//! | `slot_ring::release`, store | `a_release_carries_that_nobody_reads_the_bytes` | race |
+//! | `slot_ring::abort`, store | `an_abort_carries_that_nobody_writes_the_bytes` | race |
+//! | `slot_ring::requeue`, store | `a_requeue_carries_the_bytes_that_its_reader_saw` | race |
+//! | `claim_given_back`, both | `a_requeue_carries_the_bytes_that_its_reader_saw` | race |
+//! | `bump_epoch`, add | `whoever_has_seen_the_epoch_has_seen_what_was_given_back` | lost |
+//! | `Consumption`, epoch | `whoever_has_seen_the_epoch_has_seen_what_was_given_back` | lost |
+//! | `sweep_slot`, to SKIP | `a_slot_written_by_a_dead_producer_is_written_again` | race |
+//! | `sweep_slot`, else | `the_bytes_read_by_a_dead_consumer_wait_for_its_recovery` | race |
+//! | `admit`, fence | `a_single_closed_misses_no_committed_record` | lost |
+//! | `closed_or_blocked`, fence | `a_single_closed_misses_no_committed_record` | lost |
+//! | `Writer::publish`, header | `a_header_carries_the_bytes` | race |
+//! | `Reader::read`, header | `a_header_carries_the_bytes` | race |
+//! | `Reader::release_to`, head | `the_head_carries_that_nobody_reads_the_bytes` | race |
+//! | `Writer::publish`, mark | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
+//! | `Writer::claim`, barrier | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
+//! | `Reader::drained`, mark | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
+//! | `empty_or_closed` | `bytes_closed_by_a_third_party_lose_no_record` | lost |
+//! | `take_sleepers`, barrier | `a_byte_consumer_sleeps_until_a_record_is_committed` | deadlock |
+//! | `wait::arm`, barrier | `a_byte_producer_sleeps_until_a_record_is_released` | deadlock |
+//! | `wake_all`, add | `recovery_wakes_a_consumer_for_what_a_dead_one_held` | deadlock |
+//! | `HeapRing::attach`, exchange | `a_row_that_is_attached_again_goes_on_counting` | lost |
+//! | `Heap::drop`, store | `a_row_that_is_attached_again_goes_on_counting` | lost |
+//! | `recover`, row free | `a_row_is_free_only_after_all_of_its_recovery` | lost |
+//!
+//! Steps taken out, rather than orderings:
+//!
+//! | changed | fails | with |
+//! | --- | --- | --- |
+//! | abort to FREE | `a_consumer_asleep_behind_a_claim_is_woken_by_its_abort` | deadlock |
+//! | `recover` without its bump | `a_consumer_dead_in_a_closed_ring_is_waited_for` | deadlock |
+//! | unclaim wakes if closed | `a_claim_given_up_in_closed_bytes_ends_the_wait_for_it` | deadlock |
+//! | release wakes producers only | `the_last_release_in_closed_slots_wakes_consumers` | deadlock |
+//!
+//! No test fails when one of these is weakened, because something else orders the same:
+//! - `claim_to_write`'s exchange, its acquire half: the fence in `admit` acquires too. In
+//!   production on x86-64 that fence is the compiler's only, and the exchange is what counts.
+//! - The loads of the head in [`byte_ring::Writer`]: as above, by the barrier in `claim`.
+//! - The load or the exchange of `claim_given_back`: the other one.
+//! - The release halves of exchanges that claim, and the acquire half of the bump: nothing is read
+//!   on their account.
+//! - The exchange that passes a SKIP: it continues the release sequence of the abort, and the
+//!   passer touched no bytes.
+//! - The store of `closed` and the fence after it: what is committed was claimed before, with a
+//!   fence that no scan after a closer's store can miss; sleepers are woken by `wake_all`, whose
+//!   add is Release. The load of `closed`: a fence follows wherever more than its value counts.
+//! - The second load in `Reader::read`: a padding's header is published with what follows it.
+//! - The store of the claim mark, the header in `drained`, the words in `closed_or_blocked`: only
+//!   their value counts, and barriers order them.
+//! - `death-order`, and what a recoverer or a successor loads: the dead one's lock, here a join,
+//!   carries all of it. The order counts if a death falls between two stores; that it is kept is
+//!   for the compiler, and the tests that die before each step show what it is good for.
 
 mod loom_close;
 mod loom_mpmc;
