@@ -2,6 +2,7 @@
 
 use loom::thread;
 
+use super::ops::byte_of;
 use super::ops::slots::{drain, pop, push, try_push};
 use super::{Bare, check, slot_ring_for, turn};
 use crate::layout::SKIPPED;
@@ -48,7 +49,7 @@ fn two_consumers_share_what_one_producer_writes() {
         (1..=2).for_each(|tag| push(&producer, tag));
         let first = thread::spawn(move || (try_pop(&one), one));
         let second = thread::spawn(move || try_pop(&two));
-        let taken = (3..=4).filter(|tag| try_push(&producer, *tag)).count() as u32;
+        let taken = (3..=4).filter(|tag| try_push(&producer, *tag)).count();
         let (first, one) = first.join().unwrap();
         let mut seen = [first, second.join().unwrap()]
             .into_iter()
@@ -57,12 +58,12 @@ fn two_consumers_share_what_one_producer_writes() {
         seen.extend(drain(&one));
         seen.sort_unstable();
         assert_eq!(
-            seen.len() as u32,
+            seen.len(),
             2 + taken,
             "each record goes to one consumer: {seen:?}"
         );
         seen.dedup();
-        assert_eq!(seen.len() as u32, 2 + taken);
+        assert_eq!(seen.len(), 2 + taken);
     });
 }
 
@@ -119,14 +120,14 @@ fn a_payload_is_written_in_place_and_read_in_place() {
             for tag in 1..=3 {
                 turn();
                 let mut claim = producer.claim(8, Wait::block()).unwrap();
-                claim.fill(tag as u8);
+                claim.fill(byte_of(tag));
                 claim.commit(tag);
             }
         });
         for tag in 1..=3 {
             turn();
             let record = consumer.read(Wait::block()).unwrap();
-            assert_eq!((record.tag(), &record[..]), (tag, &[tag as u8; 8][..]));
+            assert_eq!((record.tag(), &record[..]), (tag, &[byte_of(tag); 8][..]));
         }
         writing.join().unwrap();
     });
@@ -178,7 +179,7 @@ fn requeue(consumer: &mpmc::Consumer) -> bool {
     let Ok(record) = consumer.try_read() else {
         return false;
     };
-    assert_eq!(record[..], [record.tag() as u8]);
+    assert_eq!(record[..], [byte_of(record.tag())]);
     record.requeue();
     true
 }

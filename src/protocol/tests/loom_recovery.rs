@@ -5,6 +5,7 @@
 
 use loom::thread;
 
+use super::ops::byte_of;
 use super::ops::slots::{drain, drain_to_the_end, pop, push, try_push};
 use super::{Bare, Mortal, Steps, check, check_every_death, slot_ring_for, turn};
 use crate::layout::{REDELIVERED, SKIPPED};
@@ -28,7 +29,7 @@ fn push_and_die(bare: &Bare, ring: &Mortal, tag: u32) {
     };
     ring.write(
         shape.payload_offset(shape.index(held.position)),
-        &[tag as u8],
+        &[byte_of(tag)],
     );
     slot_ring::commit(&shape, ring, held, tag, 1);
 }
@@ -41,7 +42,7 @@ fn claim_and_read(bare: &Bare, ring: &Mortal) -> Option<Held> {
         .ok()?;
     let (tag, len) = slot_ring::tag_and_len(&shape, ring, held).expect("a sound record");
     let offset = shape.payload_offset(shape.index(held.position));
-    assert_eq!(ring.read(offset, len as usize), [tag as u8]);
+    assert_eq!(ring.read(offset, len as usize), [byte_of(tag)]);
     Some(held)
 }
 
@@ -378,7 +379,7 @@ fn a_producer_dead_in_a_batch_leaves_its_first_records() {
                 let held = slot_ring::claim_to_write(&shape, ring, dead()).expect("a free slot");
                 ring.write(
                     shape.payload_offset(shape.index(held.position)),
-                    &[tag as u8],
+                    &[byte_of(tag)],
                 );
                 (held, tag)
             });

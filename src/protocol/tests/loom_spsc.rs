@@ -2,6 +2,7 @@
 
 use loom::thread;
 
+use super::ops::byte_of;
 use super::ops::bytes::{drain, pop, push, try_push};
 use super::{Bare, Steps, byte_ring_at, check, check_every_death, turn};
 use crate::protocol::byte_ring::{ReadRefusal, Reader, Writer};
@@ -138,7 +139,7 @@ fn write(bare: &Bare, tag: u32) -> bool {
     let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else {
         return false;
     };
-    let payload = [tag as u8; 8];
+    let payload = [byte_of(tag); 8];
     copy::fill::<Heap>(&bare.ring, span.payload_offset(&shape), &payload);
     writer.stage(&shape, &*bare.ring, span, tag, 8);
     writer.publish(&shape, &*bare.ring);
@@ -181,7 +182,7 @@ fn a_producer_dies_in_its_second_record(origin: u64, steps: &Steps) {
         }
     });
     let mut seen = drain(&mut consumer);
-    let third = dying.join().unwrap();
+    let third = dying.join().expect("no thread panics");
     seen.extend(drain(&mut consumer));
     seen.retain(|tag| *tag != 2); // It may or may not be there.
     assert_eq!(seen, if third { vec![1, 3] } else { vec![1] });
@@ -204,7 +205,7 @@ fn a_producer_dead_in_a_batch_leaves_all_of_it_or_nothing() {
                         let span = writer
                             .claim(&shape, ring, 8, false)
                             .expect("there is space");
-                        ring.write(span.payload_offset(&shape), &[tag as u8; 8]);
+                        ring.write(span.payload_offset(&shape), &[byte_of(tag); 8]);
                         writer.stage(&shape, ring, span, tag, 8);
                     }
                     writer.publish(&shape, ring);
@@ -282,7 +283,7 @@ fn a_consumer_dead_at_any_step_leaves_the_rest_to_its_successor() {
                     let mut payload = [0; 8];
                     let offset = found.payload_offset;
                     copy::empty::<Heap>(&bare.ring, offset, &mut payload);
-                    assert_eq!(payload, [found.tag as u8; 8]);
+                    assert_eq!(payload, [byte_of(found.tag); 8]);
                     reader.release_to(&*bare.ring, reader.next());
                 }
                 Err(refusal) => break assert_eq!(refusal, ReadRefusal::Empty),

@@ -4,23 +4,28 @@
 use super::turn;
 use crate::{ReadError, TryClaimError, TryReadError, Wait};
 
+/// The byte that fills the payload of a record with this tag.
+pub(super) fn byte_of(tag: u32) -> u8 {
+    u8::try_from(tag).expect("tags are small")
+}
+
 /// Operations on a ring of slots: a payload is one byte.
 pub(super) mod slots {
-    use super::{ReadError, TryClaimError, TryReadError, Wait, turn};
+    use super::{ReadError, TryClaimError, TryReadError, Wait, byte_of, turn};
     use crate::mpmc::{Consumer, Producer};
 
     /// Waits for space and commits a record.
     pub(in super::super) fn push(producer: &Producer, tag: u32) {
         turn();
         producer
-            .push(tag, &[tag as u8], Wait::block())
+            .push(tag, &[byte_of(tag)], Wait::block())
             .expect("the ring is open");
     }
 
     /// Commits a record if there is space and the ring is open.
     pub(in super::super) fn try_push(producer: &Producer, tag: u32) -> bool {
         turn();
-        match producer.try_push(tag, &[tag as u8]) {
+        match producer.try_push(tag, &[byte_of(tag)]) {
             Ok(()) => true,
             Err(TryClaimError::Full | TryClaimError::Closed) => false,
             Err(error) => panic!("{error}"),
@@ -38,7 +43,7 @@ pub(super) mod slots {
         loop {
             turn();
             match consumer.try_pop(&mut payload) {
-                Ok(tag) => assert_eq!(payload, [tag as u8], "a torn record"),
+                Ok(tag) => assert_eq!(payload, [byte_of(tag)], "a torn record"),
                 Err(TryReadError::Empty | TryReadError::Closed) => return tags,
                 Err(error) => panic!("{error}"),
             }
@@ -56,7 +61,7 @@ pub(super) mod slots {
         let mut payload = Vec::new();
         match consumer.pop(&mut payload, Wait::block()) {
             Ok(tag) => {
-                assert_eq!(payload, [tag as u8], "a torn record");
+                assert_eq!(payload, [byte_of(tag)], "a torn record");
                 Some(tag)
             }
             Err(ReadError::Closed) => None,
@@ -67,21 +72,21 @@ pub(super) mod slots {
 
 /// Operations on a byte ring: a payload is 8 bytes, a record 16.
 pub(super) mod bytes {
-    use super::{ReadError, TryClaimError, TryReadError, Wait, turn};
+    use super::{ReadError, TryClaimError, TryReadError, Wait, byte_of, turn};
     use crate::spsc::{Consumer, Producer};
 
     /// Waits for space and commits a record.
     pub(in super::super) fn push(producer: &mut Producer, tag: u32) {
         turn();
         producer
-            .push(tag, &[tag as u8; 8], Wait::block())
+            .push(tag, &[byte_of(tag); 8], Wait::block())
             .expect("the ring is open");
     }
 
     /// Commits a record if there is space and the ring is open.
     pub(in super::super) fn try_push(producer: &mut Producer, tag: u32) -> bool {
         turn();
-        match producer.try_push(tag, &[tag as u8; 8]) {
+        match producer.try_push(tag, &[byte_of(tag); 8]) {
             Ok(()) => true,
             Err(TryClaimError::Full | TryClaimError::Closed) => false,
             Err(error) => panic!("{error}"),

@@ -39,6 +39,9 @@ pub(super) const ASLEEP: u64 = u64::MAX - 1;
 /// Instructions of interest after a sleep: the next attempt, and more.
 const AFTER_SLEEP: u64 = 400;
 
+/// Instructions of a few looks at the ring.
+const FEW_LOOKS: u64 = 700;
+
 /// Instructions of at most this many are worth a trial each, if they are those of the protocol.
 const WINDOW: u64 = 4000;
 
@@ -72,6 +75,11 @@ pub(super) fn plan(
         if sleep.is_some_and(|sleep| ready.victim.steps > sleep + AFTER_SLEEP) {
             break;
         }
+    }
+    if let Some(sleep) = sleep {
+        // The looks before a sleep are all alike: the first ones and the last ones will do.
+        let is_apart = |at: &u64| *at < FEW_LOOKS || *at + FEW_LOOKS > sleep;
+        changes.retain(is_apart);
     }
     let instructions = ready.victim.steps;
     ready.victim.kill()?;
