@@ -1026,6 +1026,26 @@ fn a_read_mark_beyond_the_ring_is_followed_for_one_capacity_only() {
     assert_eq!((done.participants, done.redelivered), (1, 512));
 }
 
+/// The noise test above once met this: whoever recovered a dead consumer followed a head that lay
+/// between two words, and panicked at the bounds check.
+#[test]
+fn a_dead_consumers_head_between_two_words_is_mended_without_a_panic() {
+    const CONSUMERS_ROW: u64 = 4096 + 512;
+    const HEAD: u64 = 2560;
+    const READ_MARK: u64 = 2688;
+    const JOURNAL_ENDS: [u64; 2] = [2696, 2728];
+    in_bounded_time(|| {
+        let ring = Spoiled::new(Kind::SpscBytes);
+        ring.put_u64(CONSUMERS_ROW, 1);
+        for offset in [HEAD, JOURNAL_ENDS[0], JOURNAL_ENDS[1]] {
+            ring.put_u64(offset, 12);
+        }
+        ring.put_u64(READ_MARK, 1000);
+        let done = recover(&ring.at(), &RecoverOptions::default()).expect("mended");
+        assert_eq!((done.participants, done.redelivered), (1, 0));
+    });
+}
+
 #[test]
 fn rows_that_say_nonsense_are_mended_and_free() {
     const ABORT_SLOT: u64 = 72;

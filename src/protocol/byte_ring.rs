@@ -464,14 +464,6 @@ impl Reader {
     pub fn resume<S: Store + ?Sized>(shape: &Shape, store: &S) -> Result<Self, Damage> {
         let (released, entry) = released_entry(store)?;
         check_used(shape, committed_end(shape, store).end, released.position)?;
-        if !released.position.is_multiple_of(8) {
-            let found = released.position;
-            return Err(Damage {
-                what: "the head",
-                found,
-                expected: "expected 8 to divide it",
-            });
-        }
         Ok(Self {
             released,
             next: released,
@@ -624,7 +616,7 @@ fn damaged_header(word: u64) -> ReadRefusal {
 /// Where the consumer is, exact if none is at work.
 ///
 /// # Errors
-/// If no journal entry belongs to the head.
+/// If the head is no position of a record, or no journal entry belongs to it.
 pub fn released_end<S: Store + ?Sized>(store: &S) -> Result<Mark, Damage> {
     released_entry(store).map(|(mark, _)| mark)
 }
@@ -633,6 +625,13 @@ fn released_entry<S: Store + ?Sized>(store: &S) -> Result<(Mark, usize), Damage>
     let control = store.control();
     // sync(head-release): acquire half.
     let head = control.head.position.load(Ordering::Acquire);
+    if !head.is_multiple_of(8) {
+        return Err(Damage {
+            what: "the head",
+            found: head,
+            expected: "expected 8 to divide it",
+        });
+    }
     [0, 1]
         .map(|entry| (load_entry(&control.consumer.journal[entry]), entry))
         .into_iter()
