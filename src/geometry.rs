@@ -243,6 +243,11 @@ impl Geometry {
                 expected,
             );
         }
+        if let Redelivery::AtMost(limit) = self.redelivery
+            && !(1..=slot_ring::MAX_ATTEMPTS).contains(&limit)
+        {
+            return fail("the limit of redeliveries", limit.into(), "from 1 to 3");
+        }
         let rows_end = ROWS_OFFSET + u64::from(self.participants) * ROW_BYTES;
         if self.data_offset < rows_end || !self.data_offset.is_multiple_of(PART_ALIGN) {
             return fail(

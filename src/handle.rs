@@ -209,6 +209,10 @@ pub(crate) use pollable;
 impl<A: Attachment> Participant<A> {
     /// The helper, started at the first call.
     pub(crate) fn helper(&self, side: Side) -> std::io::Result<&wait::Helper<A>> {
+        if !self.attachment.is_here() {
+            let why = "the handle belongs to the process that forked this one";
+            return Err(std::io::Error::other(why));
+        }
         if let Some(helper) = self.helper.get() {
             return Ok(helper);
         }

@@ -140,6 +140,13 @@ fn compiler_fence() {
     raw::compiler_fence(Ordering::SeqCst);
 }
 
+/// A number that no other call in this process has returned, and never 0.
+pub fn unique_number() -> u64 {
+    // Not one of loom's: it orders nothing, and loom's cannot live in a static.
+    static NEXT: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Tells the processor that this is a spin loop; under loom lets another thread run.
 #[inline]
 pub fn spin_hint() {

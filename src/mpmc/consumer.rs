@@ -1,6 +1,7 @@
 //! The consuming handle of the slot ring and its records.
 
 use core::cell::{Cell, RefCell};
+use core::marker::PhantomData;
 use core::ops::Deref;
 
 use crate::Mapped;
@@ -73,7 +74,7 @@ impl<A: Attachment> Consumer<A> {
     /// number may be stale in either direction, and it counts claims that are being written or
     /// read.
     pub fn backlog(&self) -> u64 {
-        super::producer::backlog(&self.shape, self.participant.store())
+        super::producer::backlog(&self.participant, &self.shape)
     }
 
     /// Claims a record and checks its length; a damaged one is released.
@@ -299,8 +300,13 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
     /// `None` once released or requeued.
     held: Option<Held>,
     tag: u32,
-    bytes: &'c [u8],
+    /// Not a slice: it would outlive the release, after which the bytes are others'.
+    start: *const u8,
+    len: usize,
     lease: Option<ReadLease>,
+    /// It was claimed while its thread unwound already: its drop releases all the same.
+    unwinding: bool,
+    bytes: PhantomData<&'c [u8]>,
 }
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
@@ -312,19 +318,15 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
             .payload_offset(consumer.shape.index(held.position));
         let lease = store.read_lease(offset, len.into());
         let start = store.bytes(offset, len.into());
-        // SAFETY:
-        // - `start` is valid for `len` bytes for as long as the consumer is borrowed: `Store`.
-        // - Nobody writes them until this record ends: the slot's word says READING by this
-        //   participant (slot_ring INV-1), which holds in a mapped file by the contract of the
-        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
-        // - They are initialised: the memory began as zeroes.
-        let bytes = unsafe { core::slice::from_raw_parts(start, len as usize) };
         Self {
             consumer,
             held: Some(held),
             tag,
-            bytes,
+            start,
+            len: len as usize,
             lease: Some(lease),
+            unwinding: std::thread::panicking(),
+            bytes: PhantomData,
         }
     }
 
@@ -343,28 +345,36 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.held.map_or(0, |held| held.attempts())
     }
 
-    /// Gives the slot back to producers, as dropping the record does.
-    pub fn release(self) {}
+    /// Gives the slot back to producers, also while unwinding.
+    pub fn release(mut self) {
+        self.give(Consumer::release);
+    }
 
     /// Gives the record back, to be delivered again to this or another consumer.
     pub fn requeue(mut self) {
+        self.give(Consumer::requeue);
+    }
+
+    #[inline]
+    fn give(&mut self, to: impl FnOnce(&Consumer<A>, Held)) {
         self.lease = None;
         if let Some(held) = self.held.take() {
-            self.consumer.requeue(held);
+            to(self.consumer, held);
         }
+    }
+
+    fn has_panicked(&self) -> bool {
+        !self.unwinding && std::thread::panicking()
     }
 }
 
 impl<A: ZeroCopy> Drop for Record<'_, A> {
     #[inline]
     fn drop(&mut self) {
-        self.lease = None;
-        if let Some(held) = self.held.take() {
-            if std::thread::panicking() {
-                self.consumer.requeue(held);
-            } else {
-                self.consumer.release(held);
-            }
+        if self.has_panicked() {
+            self.give(Consumer::requeue);
+        } else {
+            self.give(Consumer::release);
         }
     }
 }
@@ -372,8 +382,15 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
 impl<A: ZeroCopy> Deref for Record<'_, A> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        self.bytes
+        // SAFETY:
+        // - `start` is valid for `len` bytes for as long as the consumer is borrowed: `Store`.
+        // - Nobody writes them until this record ends: the slot's word says READING by this
+        //   participant (slot_ring INV-1), which holds in a mapped file by the contract of the
+        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        unsafe { core::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
@@ -403,25 +420,28 @@ impl<'c, A: ZeroCopy> Batch<'c, A> {
         core::mem::take(&mut self.records)
     }
 
-    /// Gives all slots back to producers, as dropping the batch does.
-    pub fn release(self) {}
-}
+    /// Gives all slots back to producers, also while unwinding.
+    pub fn release(mut self) {
+        self.release_all();
+    }
 
-impl<A: ZeroCopy> Drop for Batch<'_, A> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return; // Each record requeues itself.
-        }
+    fn release_all(&mut self) {
         if !self.consumer.participant.attachment().is_here() {
             return;
         }
         for mut record in self.records.drain(..) {
-            record.lease = None;
-            if let Some(held) = record.held.take() {
-                self.consumer.release_quietly(held);
-            }
+            record.give(Consumer::release_quietly);
         }
         self.consumer.wake_after_release();
+    }
+}
+
+impl<A: ZeroCopy> Drop for Batch<'_, A> {
+    fn drop(&mut self) {
+        // Each record requeues itself otherwise.
+        if !self.records.iter().any(Record::has_panicked) {
+            self.release_all();
+        }
     }
 }
 

@@ -110,6 +110,7 @@ impl Options {
             geometry.origin,
             geometry.element,
         );
+        crate::wait::join_barriers(&*ring);
         let attach = |role| HeapRing::attach(&ring, None, role);
         let (Some(producer), Some(consumer)) = (attach(ROLE_PRODUCER), attach(ROLE_CONSUMER))
         else {

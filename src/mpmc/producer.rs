@@ -1,6 +1,7 @@
 //! The producing handle of the slot ring and its claims.
 
 use core::cell::{Cell, RefCell};
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use crate::Mapped;
@@ -79,7 +80,7 @@ impl<A: Attachment> Producer<A> {
     /// number may be stale in either direction, and it counts claims that are being written or
     /// read.
     pub fn backlog(&self) -> u64 {
-        backlog(&self.shape, self.participant.store())
+        backlog(&self.participant, &self.shape)
     }
 
     #[inline]
@@ -129,6 +130,14 @@ impl<A: Attachment> Producer<A> {
         self.participant.count(COMMITTED, 1);
     }
 
+    #[inline]
+    fn commit(&self, held: Held, tag: u32, len: usize) {
+        if self.participant.attachment().is_here() {
+            self.commit_quietly(held, tag, len);
+            self.participant.wake(Side::Items);
+        }
+    }
+
     fn abort(&self, held: Held) {
         if !self.participant.attachment().is_here() {
             return;
@@ -168,8 +177,7 @@ impl<A: Attachment> Producer<A> {
     fn fill_and_commit(&self, held: Held, tag: u32, payload: &[u8]) {
         let offset = self.shape.payload_offset(self.shape.index(held.position));
         copy::fill::<A>(self.participant.store(), offset, payload);
-        self.commit_quietly(held, tag, payload.len());
-        self.participant.wake(Side::Items);
+        self.commit(held, tag, payload.len());
     }
 
     /// Ends the stream, for everybody: producers are refused from now on, consumers drain the ring
@@ -194,8 +202,11 @@ impl<A: Attachment> Producer<A> {
     }
 }
 
-pub(super) fn backlog<S: Store>(shape: &Shape, store: &S) -> u64 {
-    let control = store.control();
+pub(super) fn backlog<A: Attachment>(participant: &Participant<A>, shape: &Shape) -> u64 {
+    if !participant.attachment().is_here() {
+        return 0;
+    }
+    let control = participant.store().control();
     // relaxed: an estimate.
     let head = control.head.position.load(crate::sync::Ordering::Relaxed);
     // relaxed: an estimate.
@@ -288,8 +299,11 @@ pub struct Claim<'p, A: ZeroCopy = Mapped> {
     producer: &'p Producer<A>,
     /// `None` once committed.
     held: Option<Held>,
-    bytes: &'p mut [u8],
+    /// Not a slice: it would outlive the commit, after which the bytes are others'.
+    start: *mut u8,
+    len: usize,
     lease: Option<WriteLease>,
+    bytes: PhantomData<&'p mut [u8]>,
 }
 
 impl<'p, A: ZeroCopy> Claim<'p, A> {
@@ -301,25 +315,20 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
             .payload_offset(producer.shape.index(held.position));
         let lease = store.write_lease(offset, len as u64);
         let start = store.bytes(offset, len as u64);
-        // SAFETY:
-        // - `start` is valid for `len` bytes for as long as the producer is borrowed: `Store`.
-        // - Nobody else reads or writes them until this claim ends: the slot's word says WRITING by
-        //   this participant (slot_ring INV-1), which holds in a mapped file by the contract of the
-        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
-        // - They are initialised: the memory began as zeroes.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(start, len) };
         Self {
             producer,
             held: Some(held),
-            bytes,
+            start,
+            len,
             lease: Some(lease),
+            bytes: PhantomData,
         }
     }
 
     /// Makes the record visible with the user's own `tag`.
     #[inline]
     pub fn commit(self, tag: u32) {
-        let len = self.bytes.len();
+        let len = self.len;
         self.commit_first(len, tag);
     }
 
@@ -329,14 +338,10 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     /// If fewer were claimed.
     #[inline]
     pub fn commit_first(mut self, len: usize, tag: u32) {
-        assert!(
-            len <= self.bytes.len(),
-            "a commit of more bytes than were claimed"
-        );
+        assert!(len <= self.len, "a commit of more bytes than were claimed");
         self.lease = None;
         if let Some(held) = self.held.take() {
-            self.producer.commit_quietly(held, tag, len);
-            self.producer.participant.wake(Side::Items);
+            self.producer.commit(held, tag, len);
         }
     }
 
@@ -357,14 +362,23 @@ impl<A: ZeroCopy> Drop for Claim<'_, A> {
 impl<A: ZeroCopy> Deref for Claim<'_, A> {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        self.bytes
+        // SAFETY: as for `deref_mut`; here they are only read.
+        unsafe { core::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
 impl<A: ZeroCopy> DerefMut for Claim<'_, A> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.bytes
+        // SAFETY:
+        // - `start` is valid for `len` bytes for as long as the producer is borrowed: `Store`.
+        // - Nobody else reads or writes them until this claim ends: the slot's word says WRITING by
+        //   this participant (slot_ring INV-1), which holds in a mapped file by the contract of the
+        //   unsafe attach and on the heap because only our handles reach the memory (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        unsafe { core::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
@@ -415,6 +429,9 @@ impl<'p, A: ZeroCopy> Batch<'p, A> {
 
     /// Makes all records visible and wakes consumers once.
     pub fn commit(mut self) {
+        if !self.producer.participant.attachment().is_here() {
+            return;
+        }
         for Staged { held, tag, len } in self.staged.drain(..) {
             self.producer.commit_quietly(held, tag, len as usize);
         }

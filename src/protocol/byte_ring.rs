@@ -51,7 +51,7 @@
 
 use super::{Damage, Owner, Recovered, Store, slot_ring};
 use crate::layout::JournalEntry;
-use crate::sync::{AtomicU64, Ordering, light_barrier};
+use crate::sync::{AtomicU64, Ordering, light_barrier, unique_number};
 
 const RECORD: u64 = 1;
 const PADDING: u64 = 2;
@@ -423,6 +423,8 @@ pub struct Found {
 pub struct Mark {
     position: u64,
     records: u64,
+    /// Whose mark it is: another reader's may lie amid a record of this one.
+    reader: u64,
 }
 
 impl Mark {
@@ -462,7 +464,8 @@ impl Reader {
     /// # Errors
     /// If the words contradict each other.
     pub fn resume<S: Store + ?Sized>(shape: &Shape, store: &S) -> Result<Self, Damage> {
-        let (released, entry) = released_entry(store)?;
+        let (mut released, entry) = released_entry(store)?;
+        released.reader = unique_number();
         check_used(shape, committed_end(shape, store).end, released.position)?;
         Ok(Self {
             released,
@@ -481,6 +484,24 @@ impl Reader {
         shape: &Shape,
         store: &S,
     ) -> Result<Found, ReadRefusal> {
+        let (found, next) = self.find(shape, store)?;
+        self.next = next;
+        // sync(death-order): release half.
+        store
+            .control()
+            .consumer
+            .claim
+            .store(next.position, Ordering::Release);
+        Ok(found)
+    }
+
+    /// The next record, and the mark behind it.
+    #[inline]
+    fn find<S: Store + ?Sized>(
+        &self,
+        shape: &Shape,
+        store: &S,
+    ) -> Result<(Found, Mark), ReadRefusal> {
         let mut position = self.next.position;
         // sync(header-commit): acquire half.
         let mut word = shape.word(store, position).load(Ordering::Acquire);
@@ -497,13 +518,12 @@ impl Reader {
         if end.wrapping_sub(self.released.position) > shape.capacity {
             return Err(damaged_header(word));
         }
-        self.next = Mark {
+        let next = Mark {
             position: end,
             records: self.next.records.wrapping_add(1),
+            reader: self.next.reader,
         };
-        // sync(death-order): release half.
-        store.control().consumer.claim.store(end, Ordering::Release);
-        Ok(found)
+        Ok((found, next))
     }
 
     #[inline]
@@ -522,12 +542,13 @@ impl Reader {
     }
 
     /// Gives everything up to `mark` back to the producer, which the caller wakes. Returns how many
-    /// records that were; 0 if `mark` is not between head and the last record read.
+    /// records that were; 0 if `mark` is another reader's, or not between head and the last record
+    /// read.
     #[inline]
     pub fn release_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) -> u64 {
         let held = self.next.position.wrapping_sub(self.released.position);
         let given = mark.position.wrapping_sub(self.released.position);
-        if given == 0 || given > held {
+        if given == 0 || given > held || mark.reader != self.released.reader {
             return 0;
         }
         let records = mark.records.wrapping_sub(self.released.records);
@@ -563,7 +584,8 @@ impl Reader {
     /// Goes back behind `mark`, one that [`next`](Self::next) returned since the last release.
     pub fn rewind_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) {
         let held = self.next.position.wrapping_sub(self.released.position);
-        if mark.position.wrapping_sub(self.released.position) <= held {
+        let given = mark.position.wrapping_sub(self.released.position);
+        if given <= held && mark.reader == self.released.reader {
             self.next = mark;
             // sync(death-order): release half.
             store
@@ -642,6 +664,7 @@ fn released_entry<S: Store + ?Sized>(store: &S) -> Result<(Mark, usize), Damage>
                 Mark {
                     position: head,
                     records: told.records,
+                    reader: 0,
                 },
                 entry,
             )
@@ -693,8 +716,9 @@ fn records_between<S: Store + ?Sized>(
     let mut records = 0;
     // Each step moves on by 8 bytes at least, and `read` refuses to pass a whole capacity.
     while read_to.wrapping_sub(reader.next.position).cast_signed() > 0
-        && reader.read(shape, store).is_ok()
+        && let Ok((_, next)) = reader.find(shape, store)
     {
+        reader.next = next;
         records += 1;
     }
     records

@@ -6,8 +6,10 @@
 //!
 //! # Invariants
 //! 1. Every step may be the recoverer's last: the row is freed at the very end, so the next holder
-//!    of the lock finds the row in use and does all of it again, which changes nothing twice.
-//! 2. The epoch is bumped always, even if no claim was found: a recoverer that died before its own
+//!    of the lock finds the row in use and does all of it again, which changes no word twice.
+//! 2. Sleepers are woken before the row is freed, for a waiter that has no bound of its own
+//!    depends on it, and nobody would be found dead who could be recovered once more.
+//! 3. The epoch is bumped always, even if no claim was found: a recoverer that died before its own
 //!    bump leaves no word that names the dead one.
 //!
 //! # Pairing
@@ -15,8 +17,9 @@
 //!   that matters; the pairing serves observers, who hold none.
 //!
 //! # After a crash
-//! See invariant 1. Events are woken by the caller once this is done; if it dies before, sleepers
-//! look at their bound.
+//! See invariant 1. Positions, claims and the count of skipped ones are exact whoever dies; the
+//! counts of recoveries and redeliveries are not: a recoverer that dies among those stores leaves
+//! them short, or counts twice, by what it was at.
 
 use super::{Owner, Store, byte_ring, ledger, slot_ring};
 use crate::layout::{DROPPED, RECOVERED, REDELIVERED, ROW_FREE, ROW_RECOVERING};
@@ -75,19 +78,28 @@ impl core::ops::AddAssign for Recovered {
     }
 }
 
-/// Recovers `dead`, whose lock the caller holds and whose row is in use.
-pub fn recover<S: Store + ?Sized>(shape: &Shape, store: &S, dead: Owner) -> Recovered {
+/// Recovers `dead`, whose lock the caller holds and whose row is in use. `wake` wakes everybody who
+/// sleeps on either event.
+pub fn recover<S: Store + ?Sized>(
+    shape: &Shape,
+    store: &S,
+    dead: Owner,
+    wake: impl FnOnce(),
+) -> Recovered {
     let row = store.row(dead);
     // sync(row-state): release half.
     row.state.store(ROW_RECOVERING, Ordering::Release);
     let done = match shape {
-        Shape::Bytes(bytes) => byte_ring::sweep(bytes, store, dead),
+        Shape::Bytes(bytes) => {
+            let done = byte_ring::sweep(bytes, store, dead);
+            ledger::add(row, REDELIVERED, done.redelivered);
+            done
+        }
         Shape::Slots(slots, policy) => sweep_slots(slots, *policy, store, dead),
     };
     slot_ring::bump_epoch(store);
+    wake();
     ledger::add(row, RECOVERED, 1);
-    ledger::add(row, REDELIVERED, done.redelivered);
-    ledger::add(row, DROPPED, done.dropped);
     // sync(row-state): release half.
     row.state.store(ROW_FREE, Ordering::Release);
     done
@@ -96,9 +108,8 @@ pub fn recover<S: Store + ?Sized>(shape: &Shape, store: &S, dead: Owner) -> Reco
 /// Gives up whatever a living participant still holds as it detaches: claims whose guards were
 /// leaked. The caller is that participant.
 pub fn relinquish<S: Store + ?Sized>(shape: &slot_ring::Shape, store: &S, me: Owner) {
-    let done = sweep_slots(shape, Redelivery::Unlimited, store, me);
+    sweep_slots(shape, Redelivery::Unlimited, store, me);
     slot_ring::bump_epoch(store);
-    ledger::add(store.row(me), REDELIVERED, done.redelivered);
 }
 
 fn sweep_slots<S: Store + ?Sized>(
@@ -107,7 +118,8 @@ fn sweep_slots<S: Store + ?Sized>(
     store: &S,
     dead: Owner,
 ) -> Recovered {
-    ledger::resolve(store.row(dead), |index| {
+    let row = store.row(dead);
+    ledger::resolve(row, |index| {
         slot_ring::still_writing(shape, store, dead, index)
     });
     let mut done = Recovered {
@@ -118,8 +130,14 @@ fn sweep_slots<S: Store + ?Sized>(
         let keep = |attempts| policy.keeps(attempts);
         match slot_ring::sweep_slot(shape, store, dead, index, keep) {
             Some(slot_ring::Swept::Skipped) => done.skipped += 1,
-            Some(slot_ring::Swept::GivenBack) => done.redelivered += 1,
-            Some(slot_ring::Swept::Dropped) => done.dropped += 1,
+            Some(slot_ring::Swept::GivenBack) => {
+                ledger::add(row, REDELIVERED, 1);
+                done.redelivered += 1;
+            }
+            Some(slot_ring::Swept::Dropped) => {
+                ledger::add(row, DROPPED, 1);
+                done.dropped += 1;
+            }
             None => {}
         }
     }

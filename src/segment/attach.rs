@@ -153,10 +153,7 @@ pub(super) fn join(
         return Ok(None);
     }
     let previous = recovery::in_use(&map, me).then(|| mend_row(&map, &shape, me));
-    if !crate::wait::register_barrier() {
-        // relaxed: a switch that is thrown once; who has not seen it yet delays a sleeper once.
-        map.control().state.real_fences.store(1, Ordering::Relaxed);
-    }
+    crate::wait::join_barriers(&map);
     let row = map.row(me);
     ledger::begin_life(row);
     liveness::move_in(

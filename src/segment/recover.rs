@@ -92,10 +92,10 @@ fn take_over(map: &Map, file: &Private, shape: &Shape, dead: Owner) -> Option<Re
 
 /// Recovers a row in use whose lock the caller holds, and wakes everybody.
 pub(super) fn mend_row(map: &Map, shape: &Shape, dead: Owner) -> Recovered {
-    let done = recovery::recover(shape, map, dead);
-    crate::wait::wake_all(&map.control().items);
-    crate::wait::wake_all(&map.control().space);
-    done
+    recovery::recover(shape, map, dead, || {
+        crate::wait::wake_all(&map.control().items);
+        crate::wait::wake_all(&map.control().space);
+    })
 }
 
 /// Tells the log. Not while locks are held: whoever listens may use rings itself.

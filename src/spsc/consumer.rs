@@ -68,6 +68,9 @@ impl<A: Attachment> Consumer<A> {
     /// Bytes committed and not released, headers and padding included. The producer may have
     /// committed more meanwhile: at least about this many are left.
     pub fn backlog(&self) -> u64 {
+        if !self.participant.attachment().is_here() {
+            return 0;
+        }
         let tail = byte_ring::committed_end(&self.shape, self.participant.store()).end;
         let released = self.reader.released().position();
         let backlog = tail.wrapping_sub(released);
@@ -366,6 +369,8 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
     start: *const u8,
     len: usize,
     lease: Option<ReadLease>,
+    /// It was read while its thread unwound already: its drop releases all the same.
+    unwinding: bool,
 }
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
@@ -385,6 +390,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
             start,
             len,
             lease: Some(lease),
+            unwinding: std::thread::panicking(),
         }
     }
 
@@ -393,8 +399,11 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.tag
     }
 
-    /// Gives the record back to the producer, as dropping it does.
-    pub fn release(self) {}
+    /// Gives the record back to the producer, also while unwinding.
+    pub fn release(mut self) {
+        self.lease = None;
+        self.consumer.release_all();
+    }
 
     /// Leaves the record where it is: it is read again.
     pub fn requeue(mut self) {
@@ -421,7 +430,7 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
         if self.lease.is_none() {
             return; // Given back.
         }
-        if std::thread::panicking() {
+        if !self.unwinding && std::thread::panicking() {
             self.give_back();
         } else {
             self.lease = None;

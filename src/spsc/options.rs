@@ -74,6 +74,7 @@ impl Options {
         let geometry = self.geometry()?;
         let (shape, bytes) = (geometry.shape(), geometry.data_bytes);
         let ring = HeapRing::new(shape, bytes, 2, geometry.origin, geometry.element);
+        crate::wait::join_barriers(&*ring);
         let attach = |owner, role| {
             HeapRing::attach(&ring, Some(owner), role).expect("the rows of a new ring are free")
         };

@@ -64,6 +64,9 @@ impl<A: Attachment> Producer<A> {
     /// Bytes committed and not released, headers and padding included. The consumer may have
     /// released more meanwhile: at most this many are left.
     pub fn backlog(&self) -> u64 {
+        if !self.participant.attachment().is_here() {
+            return 0;
+        }
         // relaxed: an upper bound as of some moment since the last commit.
         let head = self.head().load(crate::sync::Ordering::Relaxed);
         self.writer
@@ -104,14 +107,28 @@ impl<A: Attachment> Producer<A> {
         })
     }
 
+    /// Gives up records that a batch left staged because it was leaked.
+    #[inline]
+    fn drop_leaked(&mut self) {
+        if self.writer.staged_records() > 0 && self.participant.attachment().is_here() {
+            self.writer.abandon(self.participant.store());
+        }
+    }
+
     #[inline]
     fn stage(&mut self, span: Span, tag: u32, len: usize) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         self.writer
             .stage(&self.shape, self.participant.store(), span, tag, len as u64);
     }
 
     #[inline]
     fn publish(&mut self) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
         let records = self.writer.staged_records();
         self.writer.publish(&self.shape, self.participant.store());
         self.participant.count(COMMITTED, records);
@@ -133,6 +150,7 @@ impl<A: Attachment> Producer<A> {
     /// See [`TryClaimError`].
     #[inline]
     pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
+        self.drop_leaked();
         let span = self.try_span(payload.len())?;
         self.fill_and_commit(span, tag, payload);
         Ok(())
@@ -144,6 +162,7 @@ impl<A: Attachment> Producer<A> {
     /// See [`ClaimError`].
     #[inline]
     pub fn push(&mut self, tag: u32, payload: &[u8], wait: Wait) -> Result<(), ClaimError> {
+        self.drop_leaked();
         let span = self.span(payload.len(), wait)?;
         self.fill_and_commit(span, tag, payload);
         Ok(())
@@ -230,6 +249,7 @@ impl<A: ZeroCopy> Producer<A> {
     /// See [`TryClaimError`].
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
+        self.drop_leaked();
         let span = self.try_span(len)?;
         Ok(Claim {
             inner: Writing::new(self, span),
@@ -246,6 +266,7 @@ impl<A: ZeroCopy> Producer<A> {
     /// See [`ClaimError`].
     #[inline]
     pub fn claim(&mut self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
+        self.drop_leaked();
         let span = self.span(len, wait)?;
         Ok(Claim {
             inner: Writing::new(self, span),
@@ -255,6 +276,7 @@ impl<A: ZeroCopy> Producer<A> {
     /// Begins a batch: records that become visible all at once, with one publication, also if the
     /// producer dies meanwhile: all or none.
     pub fn batch(&mut self) -> Batch<'_, A> {
+        self.drop_leaked();
         Batch { producer: self }
     }
 }
@@ -273,6 +295,7 @@ impl<A: ZeroCopy> Producer<A> {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_, A>, ClaimError> {
+        self.drop_leaked();
         let span = crate::handle::wait_async(
             &mut *self,
             Side::Space,
@@ -290,6 +313,8 @@ impl<A: Attachment> Drop for Producer<A> {
     fn drop(&mut self) {
         if self.participant.attachment().is_here() {
             self.writer.abandon(self.participant.store());
+            // The consumer of a closed ring may sleep until a claim that was leaked is gone.
+            self.participant.wake(Side::Items);
         }
     }
 }

@@ -30,8 +30,6 @@ pub(crate) use pollable::Helper;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) use reactor::Reactor;
 
-#[cfg(not(loom))]
-pub(crate) use futex::register_barrier;
 pub(crate) use futex::{heavy_barrier, sleep, wake_all};
 
 use crate::error::WaitEnd;
@@ -49,12 +47,12 @@ pub(crate) const BOUND: Duration = Duration::from_millis(100);
 /// Looks before the first yield, a microsecond or two: a peer at work on another processor needs
 /// far less, and one that waits for this processor gets it the sooner. `benches/ratios.rs`,
 /// blocking round trip on one processor: 3.1 times the floor with 128 looks, 1.2 times with 32.
-const SPINS: u32 = 32;
-/// Yields before the first sleep.
-const YIELDS: u32 = 16;
+const SPINS: u64 = 32;
+/// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
+const YIELDS: u64 = 4;
 /// A spinner that has a deadline reads the clock once in this many looks.
 #[cfg(not(loom))]
-const LOOKS_PER_CLOCK: u32 = 32;
+const LOOKS_PER_CLOCK: u64 = 32;
 
 /// How to wait, and until when.
 ///
@@ -131,7 +129,7 @@ impl Wait {
 pub(crate) struct Waiter<'w> {
     wait: Wait,
     event: &'w EventLine,
-    looks: u32,
+    looks: u64,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
 }
@@ -148,7 +146,7 @@ impl<'w> Waiter<'w> {
 
     /// Lets time pass until another attempt makes sense. Returns whether it slept.
     pub(crate) fn pause<A: Attachment>(&mut self, attachment: &A) -> Result<bool, WaitEnd> {
-        self.looks = self.looks.saturating_add(1);
+        self.looks = self.looks.wrapping_add(1);
         match self.wait.how {
             How::Spin => spin_hint(),
             // Loom would explore every spin.
@@ -242,6 +240,24 @@ pub(crate) fn arm<S: Store + ?Sized>(store: &S, event: &EventLine) -> u32 {
     }
     armed
 }
+
+/// Lets this process take part in the heavy barriers of the others in a ring, or, where the kernel
+/// does not offer that, has all of them fence for real. Before the first operation on the ring.
+#[cfg(not(loom))]
+pub(crate) fn join_barriers<S: Store + ?Sized>(store: &S) {
+    if !futex::register_barrier() {
+        // relaxed: a switch that is thrown once; who has not seen it yet delays a sleeper once.
+        store
+            .control()
+            .state
+            .real_fences
+            .store(1, crate::sync::Ordering::Relaxed);
+    }
+}
+
+/// Under loom both barriers are fences.
+#[cfg(loom)]
+pub(crate) fn join_barriers<S: Store + ?Sized>(_store: &S) {}
 
 /// Wakes those who sleep on `event`, if anybody does; called after each publication.
 #[inline]

@@ -25,6 +25,9 @@ use super::stop::is_refused;
 const FINISH: u64 = 1;
 const CAPACITY: u64 = 8192;
 const BATCH: u64 = 8;
+/// How often a victim is stopped and counted, at most, before it is killed. A look costs much less
+/// than a death, and the ring's words must be as good.
+const MOST_LOOKS: u64 = 12;
 /// Where three of four kills are aimed.
 const AIMS: [Step; 5] = [
     Step::Publishing,
@@ -251,6 +254,13 @@ impl Player {
         if random.below(4) > 0 {
             let step = random.pick(&AIMS);
             let (within, budget) = (Duration::from_nanos(1500), Duration::from_millis(20));
+            let looks = random.below(MOST_LOOKS);
+            for _ in 0..looks {
+                if self.child.stop_in(step, within, budget) {
+                    self.count(ring);
+                    self.child.go_on();
+                }
+            }
             self.child.stop_in(step, within, budget);
         }
         self.child.kill();
@@ -277,10 +287,15 @@ impl Player {
     /// Checks the ring's count after a death.
     fn has_died(&mut self, ring: &Path) -> Step {
         self.check_start();
+        self.resumes_at = self.count(ring);
+        self.child.log.step()
+    }
+
+    /// What the ring counts of one that is dead or stands still, which must be one of two numbers.
+    fn count(&self, ring: &Path) -> u64 {
         let log = &self.child.log;
-        let found = self
-            .side
-            .records(&inspect(&Location::from(ring)).expect("inspect"));
+        let snapshot = inspect(&Location::from(ring)).expect("inspect");
+        let found = self.side.records(&snapshot);
         let (done, intent) = match log.get(Word::Answer) {
             0 => (self.resumes_at, self.resumes_at),
             _ => (log.get(Word::Done), log.get(Word::Intent)),
@@ -291,9 +306,14 @@ impl Player {
             self.side,
             log.step(),
         );
-        let step = log.step();
-        self.resumes_at = found;
-        step
+        if self.side == Side::Producer {
+            let (committed, released) = (snapshot.committed_records, snapshot.released_records);
+            assert!(
+                released <= committed,
+                "{released} of {committed} records were released"
+            );
+        }
+        found
     }
 }
 

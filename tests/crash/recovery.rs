@@ -15,6 +15,7 @@ use annulus::{TryReadError, Wait, segment};
 use super::child::{Child, Task, alone, directory};
 use super::log::Step;
 use super::payload::Random;
+use super::stop::Holds;
 
 const SLOTS: u64 = 1 << 15;
 /// Handles of each role in a victim.
@@ -131,6 +132,46 @@ fn one_victim(ring: &Path, random: &mut Random, hits: &mut Hits) {
     let snapshot = inspect(&Location::from(ring)).expect("inspect");
     is_exact(&snapshot, hits.victims);
     assert_eq!(snapshot.backlog_records, 0);
+}
+
+/// What a dead one held, or kept others from, comes to those who were there all along: nobody
+/// attaches, nobody calls for recovery, and they sleep while they wait.
+#[test]
+fn survivors_alone_get_what_the_dead_held_within_a_second() {
+    const BOUND: Duration = Duration::from_secs(1);
+    const ROUNDS: u32 = 12;
+    let _alone = alone();
+    let directory = directory();
+    let ring = directory.path().join("survivors.ring");
+    Options::new(8, 16).create(&ring).expect("create");
+    let (producer, consumer) = (attach_producer(&ring), attach_consumer(&ring));
+    let within_bound = || Wait::block().for_at_most(BOUND);
+    for _ in 0..ROUNDS {
+        // A consumer that has looked at the ring, and found it empty, since the last recovery.
+        assert_eq!(consumer.try_read().err(), Some(TryReadError::Empty));
+        producer.push(1, b"first", within_bound()).expect("space");
+        let mut holder = Child::start("holder", &ring, Holds::SlotToRead as u64, 0);
+        holder.wait_for(Step::Holding);
+        assert_eq!(consumer.try_read().err(), Some(TryReadError::Empty));
+        holder.kill();
+        let record = consumer
+            .read(within_bound())
+            .expect("what the dead one held");
+        assert_eq!((record.tag(), record.attempts()), (1, 1));
+        record.release();
+
+        let mut holder = Child::start("holder", &ring, Holds::SlotToWrite as u64, 0);
+        holder.wait_for(Step::Holding);
+        producer
+            .push(4, b"behind it", within_bound())
+            .expect("space");
+        holder.kill();
+        for tag in [1, 2, 4] {
+            let record = consumer.read(within_bound()).expect("a record");
+            assert_eq!((record.tag(), record.attempts()), (tag, 0));
+        }
+    }
+    println!("{} kills", 2 * ROUNDS);
 }
 
 /// Two at a time, of which the first may wait for the second one's lock.

@@ -22,7 +22,7 @@ const COMMIT_OR_RELEASE: u64 = 1;
 
 /// What a holder holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+pub(crate) enum Holds {
     SlotToWrite,
     SlotToRead,
     BytesToWrite,

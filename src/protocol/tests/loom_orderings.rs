@@ -324,7 +324,7 @@ fn a_row_is_free_only_after_all_of_its_recovery() {
             let bare = bare.clone();
             move || {
                 turn();
-                recovery::recover(&bare.shape, &*bare.ring, dead);
+                recovery::recover(&bare.shape, &*bare.ring, dead, || {});
             }
         });
         turn();

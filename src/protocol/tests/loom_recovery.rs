@@ -291,7 +291,7 @@ fn a_recoverer_dead_at_any_step_is_followed_by_one_that_ends_the_work() {
             .unwrap();
         slot_ring::claim_to_write(&shape, &*bare.ring, dead()).unwrap();
         let death = dying(&bare, &steps, |bare, ring| {
-            recovery::recover(&bare.shape, ring, dead());
+            recovery::recover(&bare.shape, ring, dead(), || {});
         });
         let mut seen = drain(&consumer);
         let mut second = None;

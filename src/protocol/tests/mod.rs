@@ -226,7 +226,7 @@ impl Bare {
     /// What the holder of the dead one's lock does, as `segment` does it: recover, then wake.
     fn recover(&self, dead: Owner) -> Recovered {
         turn();
-        let done = recovery::recover(&self.shape, &*self.ring, dead);
+        let done = recovery::recover(&self.shape, &*self.ring, dead, || {});
         self.wake_everybody();
         done
     }

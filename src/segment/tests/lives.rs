@@ -191,7 +191,7 @@ fn a_mender_is_never_taken_for_a_participant() {
                 // As of one that died attached.
                 row.state.store(ROW_ATTACHED, Ordering::Relaxed);
                 std::thread::yield_now();
-                recovery::recover(map.shape(), map.store(), Owner::PRODUCER);
+                recovery::recover(map.shape(), map.store(), Owner::PRODUCER, || {});
             }
         });
         for _ in 0..300 {

@@ -1,0 +1,138 @@
+//! What handles and guards must not do, each once a bug or a hole that a review found.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use annulus::{GeometryError, Heap, Redelivery, TryReadError, mpmc, spsc};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+/// A mark said up to which position a consumer releases. One of another ring may lie amid a record
+/// of this one, whose payload would then be read as a header.
+#[test]
+fn a_mark_of_another_consumer_releases_nothing() {
+    let (mut other_producer, mut other) = spsc::Options::new(4096).heap().unwrap();
+    other_producer.try_push(0, &[0; 8]).unwrap();
+    let foreign = other.try_peek().unwrap().mark();
+
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    producer.try_push(1, &[7; 24]).unwrap();
+    let own = consumer.try_peek().unwrap().mark();
+    assert_eq!(consumer.release_to(foreign), 0);
+    assert_eq!(consumer.released_records(), 0);
+    assert_eq!(consumer.release_to(own), 1);
+}
+
+/// A destructor that drains a ring while its thread unwinds: releasing by name must release, or
+/// the loop never ends. A record that was claimed before the panic is requeued by its drop.
+#[test]
+fn while_unwinding_a_release_releases_and_a_drop_gives_back_what_was_held_before() {
+    struct Drain(mpmc::Consumer<Heap>, u32);
+
+    impl Drop for Drain {
+        fn drop(&mut self) {
+            while let Ok(record) = self.0.try_read() {
+                self.1 += 1;
+                assert!(self.1 <= 3, "the same records again and again");
+                record.release();
+            }
+        }
+    }
+
+    let (producer, consumer) = mpmc::Options::new(8, 64).heap().unwrap();
+    for tag in 0..3 {
+        producer.try_push(tag, b"x").unwrap();
+    }
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let drain = Drain(consumer, 0);
+        let _held = drain.0.try_read().unwrap();
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    let again = producer.try_clone().unwrap();
+    for tag in 0..8 {
+        again.try_push(tag, b"y").expect("every slot was released");
+    }
+}
+
+/// Records that a leaked batch left staged were published by whatever was committed next.
+#[test]
+fn a_leaked_batch_is_not_published_by_the_next_commit() {
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    let mut batch = producer.batch();
+    batch.try_push(1, b"never committed").unwrap();
+    #[expect(clippy::mem_forget, reason = "the leak is what is tested")]
+    std::mem::forget(batch);
+    assert!(producer.batch().is_empty());
+    producer.try_push(2, b"committed").unwrap();
+    assert_eq!(consumer.try_read().unwrap().tag(), 2);
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);
+}
+
+/// Such a ring was created and could then be opened by nobody.
+#[test]
+fn a_limit_of_redeliveries_that_the_file_cannot_hold_is_refused() {
+    for (limit, possible) in [(0, false), (1, true), (3, true), (4, false), (200, false)] {
+        let options = mpmc::Options::new(8, 64).redelivery(Redelivery::AtMost(limit));
+        let made: Result<_, GeometryError> = options.geometry();
+        assert_eq!(made.is_ok(), possible, "{limit}: {made:?}");
+    }
+}
+
+/// The consumer of a closed ring waits until a claim is gone; a producer that left a leaked one
+/// behind did not wake it.
+#[test]
+fn a_producer_that_detaches_with_a_leaked_claim_wakes_who_waits_for_its_end() {
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    #[expect(clippy::mem_forget, reason = "the leak is what is tested")]
+    std::mem::forget(producer.try_claim(8).unwrap());
+    consumer.close();
+    consumer.arm().unwrap();
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);
+    drop(producer);
+    let descriptor = consumer.descriptor().unwrap();
+    let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    assert_eq!(poll(&mut polled, PollTimeout::from(5000_u16)).unwrap(), 1);
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Closed);
+}
+
+/// A forked child has no mapping: whatever it does with an inherited handle or guard, it must not
+/// touch memory that is not there, or is somebody else's by now.
+#[test]
+fn a_forked_child_touches_nothing_whatever_it_calls() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (bytes, slots) = (
+        directory.path().join("bytes"),
+        directory.path().join("slots"),
+    );
+    spsc::Options::new(4096).create(bytes.as_path()).unwrap();
+    mpmc::Options::new(8, 64).create(slots.as_path()).unwrap();
+    // SAFETY: the files are this test's own, and all that use them use this library.
+    let mut byte_producer = unsafe { spsc::Producer::attach(bytes.as_path()) }.unwrap();
+    // SAFETY: as above.
+    let byte_consumer = unsafe { spsc::Consumer::attach(bytes.as_path()) }.unwrap();
+    // SAFETY: as above.
+    let slot_producer = unsafe { mpmc::Producer::attach(slots.as_path()) }.unwrap();
+    slot_producer.arm().unwrap();
+    let slot_claim = slot_producer.try_claim(4).unwrap();
+    let mut slot_batch = slot_producer.batch();
+    slot_batch.try_push(0, b"x").unwrap();
+    let byte_claim = byte_producer.try_claim(4).unwrap();
+    // SAFETY: the child calls nothing that another thread of the parent may hold a lock of.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let told = byte_consumer.backlog() + slot_producer.backlog();
+            let refused = slot_producer.arm().is_err();
+            slot_claim.commit(0);
+            slot_batch.commit();
+            byte_claim.commit(0);
+            // SAFETY: ends the child without the test harness, whose threads it lacks.
+            unsafe { nix::libc::_exit(i32::from(told != 0 || !refused)) }
+        }
+        ForkResult::Parent { child } => {
+            let ended = waitpid(child, None).unwrap();
+            assert_eq!(ended, WaitStatus::Exited(child, 0));
+        }
+    }
+    drop((slot_claim, slot_batch, byte_claim));
+}
