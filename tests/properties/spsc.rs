@@ -11,6 +11,8 @@ use super::ops::{Expected, Length, Op, Step};
 /// Where a ring lies, as far as it matters to who comes and goes.
 pub(crate) trait Home {
     type Attachment: ZeroCopy;
+    /// Whether a handle can be attached anew; its marks are then another reader's.
+    const ATTACHES: bool;
 
     fn producer_again(&self, old: Producer<Self::Attachment>) -> Producer<Self::Attachment>;
     fn consumer_again(&self, old: Consumer<Self::Attachment>) -> Consumer<Self::Attachment>;
@@ -24,6 +26,7 @@ pub(crate) struct OnHeap;
 
 impl Home for OnHeap {
     type Attachment = Heap;
+    const ATTACHES: bool = false;
 
     fn producer_again(&self, old: Producer<Heap>) -> Producer<Heap> {
         old
@@ -57,6 +60,7 @@ impl InFile {
 
 impl Home for InFile {
     type Attachment = Mapped;
+    const ATTACHES: bool = true;
 
     fn producer_again(&self, old: Producer) -> Producer {
         drop(old);
@@ -101,6 +105,7 @@ fn run<H: Home>(
         home,
         model,
         marks: Vec::new(),
+        own_marks_from: 0,
     };
     for step in steps {
         run.step(step.op);
@@ -205,6 +210,8 @@ struct Run<H: Home> {
     model: Model,
     /// Marks seen, with the number of records up to each.
     marks: Vec<(Mark, u64)>,
+    /// Those before it are of consumers that are gone.
+    own_marks_from: usize,
 }
 
 impl<H: Home> Run<H> {
@@ -253,6 +260,7 @@ impl<H: Home> Run<H> {
                 let old = self.consumer.take().expect("a step leaves a consumer");
                 self.consumer = Some(self.home.consumer_again(old));
                 self.model.read = 0;
+                self.own_marks_from = if H::ATTACHES { self.marks.len() } else { 0 };
             }
         }
     }
@@ -445,10 +453,15 @@ impl<H: Home> Run<H> {
         let recent = self.marks.len().min(16);
         let at = self.marks.len() - 1 - usize::from(which) % recent;
         let (mark, records) = self.marks[at];
-        // A mark of the past, or one that was gone back behind, releases nothing.
+        // A mark of the past, one that was gone back behind, or another's, releases nothing.
         let behind = records.saturating_sub(self.model.released);
         let count = usize::try_from(behind).expect("few records");
-        let count = if count <= self.model.read { count } else { 0 };
+        let is_own = at >= self.own_marks_from;
+        let count = if is_own && count <= self.model.read {
+            count
+        } else {
+            0
+        };
         assert_eq!(self.consumer().release_to(mark), count as u64);
         self.model.release(count);
     }
