@@ -267,7 +267,8 @@ impl<A: ZeroCopy> Consumer<A> {
     /// See [`ReadError`].
     ///
     /// # Panics
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime with I/O enabled. All futures of a handle belong to the runtime in
+    /// which its first one waited.
     pub async fn read_async(&mut self) -> Result<Record<'_, A>, ReadError> {
         let held = crate::handle::wait_async(
             &mut *self,

@@ -269,7 +269,8 @@ impl<A: ZeroCopy> Producer<A> {
     /// See [`ClaimError`].
     ///
     /// # Panics
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime with I/O enabled. All futures of a handle belong to the runtime in
+    /// which its first one waited.
     pub async fn claim_async(&mut self, len: usize) -> Result<Claim<'_, A>, ClaimError> {
         let held = crate::handle::wait_async(
             &mut *self,

@@ -24,7 +24,8 @@ impl Reactor {
     /// If the process has no descriptor left.
     ///
     /// # Panics
-    /// Outside a tokio runtime with I/O enabled.
+    /// Outside a tokio runtime with I/O enabled. All futures of a handle belong to the runtime in
+    /// which its first one waited.
     pub(crate) fn register<A: Attachment>(helper: &Helper<A>) -> std::io::Result<Self> {
         let descriptor = helper.as_fd().try_clone_to_owned()?;
         // SAFETY: an `OwnedFd` stays open, and the same, until it is dropped, and the `AsyncFd`
