@@ -8,7 +8,8 @@
 //!
 //! Emulation runs the instructions that the compiler chose for aarch64; it does not reorder memory
 //! as real hardware may. Loom looks for missing orderings, this looks for code that does not
-//! build, or whose sizes and system calls differ.
+//! build, or whose sizes and system calls differ. What the emulator does not do is left out, by name
+//! and in so many words: [`LEFT_OUT`].
 
 use std::path::Path;
 use std::process::Command;
@@ -30,6 +31,17 @@ const PACKAGES: [&str; 6] = [
     "qemu-user",
 ];
 
+/// Tests whose subject does not exist under user emulation: the emulator passes over
+/// `MADV_DONTFORK`, so that a forked child keeps its parent's mapping and lock, and a program that
+/// starts itself again would need the emulator registered with the kernel.
+const LEFT_OUT: [&str; 5] = [
+    "segment::tests::lives::",
+    "segment::tests::looks::",
+    "segment::tests::files::a_full_file_system_is_an_error_with_numbers",
+    "segment::tests::files::a_size_beyond_the_limit_is_an_error_and_no_signal",
+    "segment::tests::files::the_mode_does_not_depend_on_the_umask",
+];
+
 /// Installs what is missing, then builds and runs the unit tests.
 pub(crate) fn run(root: &Path) -> Result<()> {
     if !is_ready() {
@@ -48,8 +60,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         )
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", EMULATOR)
-        .args(["test", "--package", "annulus", "--lib", "--target", TARGET])
+        .args(["test", "--package", "annulus", "--target", TARGET])
+        .args(["--lib", "--test", "properties", "--test", "format", "--"])
+        .args(LEFT_OUT.iter().flat_map(|name| ["--skip", name]))
         .current_dir(root);
+    eprintln!(
+        "left out, for the emulator cannot show them: {}",
+        LEFT_OUT.join(", ")
+    );
     shell::run(&mut test)
 }
 
