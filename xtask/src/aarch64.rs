@@ -8,8 +8,8 @@
 //!
 //! Emulation runs the instructions that the compiler chose for aarch64; it does not reorder memory
 //! as real hardware may. Loom looks for missing orderings, this looks for code that does not
-//! build, or whose sizes and system calls differ. What the emulator does not do is left out, by name
-//! and in so many words: [`LEFT_OUT`].
+//! build, or whose sizes and system calls differ. What the emulator does not do is left out by
+//! name: [`LEFT_OUT`].
 
 use std::path::Path;
 use std::process::Command;
