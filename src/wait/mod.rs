@@ -45,8 +45,8 @@ use std::time::{Duration, Instant};
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
 /// Looks before the first yield, a microsecond or two: a peer at work on another processor needs
-/// far less, and one that waits for this processor gets it the sooner. `benches/ratios.rs`,
-/// blocking round trip on one processor: 3.1 times the floor with 128 looks, 1.2 times with 32.
+/// far less, and one that waits for this processor gets it the sooner (`benches/ratios.rs`,
+/// blocking round trip on one processor).
 const SPINS: u64 = 32;
 /// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
 const YIELDS: u64 = 4;
@@ -277,4 +277,25 @@ pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
         .real_fences
         .load(crate::sync::Ordering::Relaxed)
         != 0
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Wait, WaitEnd, Waiter};
+    use crate::spsc;
+    use std::time::Duration;
+
+    /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.
+    #[test]
+    fn a_spinner_still_times_out_after_its_looks_have_passed_32_bits() {
+        let (producer, _consumer) = spsc::Options::new(4096).heap().unwrap();
+        let attachment = producer.participant().attachment();
+        let control =
+            crate::protocol::Store::control(crate::protocol::Attachment::store(attachment));
+        let wait = Wait::spin().for_at_most(Duration::from_millis(1));
+        let mut waiter = Waiter::new(wait, &control.space);
+        waiter.looks = u32::MAX.into();
+        let ended = (0..100_000_000).find_map(|_| waiter.pause(attachment).err());
+        assert_eq!(ended, Some(WaitEnd::TimedOut));
+    }
 }
