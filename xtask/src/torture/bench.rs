@@ -11,13 +11,46 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::account::{LONG, payload};
-use super::operations::{self, Found, Operation, Ring, Side};
+use super::operations::{self, BYTES, Found, Operation, Ring, Side};
 use super::victim::{Page, Stage};
 
 /// Records that went through the ring before the operation, so that positions are not small.
 const EARLIER: u32 = 5;
 /// The first id of those.
 const FIRST_EARLIER: u32 = 901;
+
+/// Where the positions of a trial's ring begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// At 0, as outside of tests.
+    Zero,
+    /// So that positions and laps wrap behind the first record after the earlier ones: within the
+    /// operation, or in what the survivors do after it.
+    BeforeWrap,
+}
+
+impl Origin {
+    fn of_slots(self) -> u64 {
+        match self {
+            Self::Zero => 0,
+            // The 48 bits of a lap wrap at a divisor of 2^64, so here as well.
+            Self::BeforeWrap => 0_u64.wrapping_sub(u64::from(EARLIER) + 1),
+        }
+    }
+
+    fn of_bytes(self, found: Found) -> u64 {
+        match (self, found) {
+            (Self::Zero, _) => 0,
+            // The end of the ring is the end of the numbers, too.
+            (_, Found::NearEnd) => 0_u64.wrapping_sub(BYTES),
+            _ => {
+                let ids = (FIRST_EARLIER..FIRST_EARLIER + EARLIER).chain([1]);
+                let spans = ids.map(|id| 8 + payload(id).len().next_multiple_of(8) as u64);
+                0_u64.wrapping_sub(spans.sum())
+            }
+        }
+    }
+}
 
 /// What the directories are called, before the process's number.
 const PREFIX: &str = "/dev/shm/annulus-torture-";
@@ -84,20 +117,21 @@ impl Bench {
 
     /// Lays out a new ring for `operation`; what its predecessor did is for [`Self::let_die`].
     /// Returns how many records were committed.
-    pub(super) fn lay_out(&self, operation: &Operation) -> Result<u64> {
+    pub(super) fn lay_out(&self, operation: &Operation, origin: Origin) -> Result<u64> {
         for name in self.names()? {
             fs::remove_file(self.directory.join(name))?;
         }
         match (operation.found, operation.ring) {
             (Found::Missing, _) => Ok(0),
-            (_, Ring::Mpmc) => self.lay_out_slots(operation),
-            (_, Ring::Spsc) => self.lay_out_bytes(operation),
+            (_, Ring::Mpmc) => self.lay_out_slots(operation, origin),
+            (_, Ring::Spsc) => self.lay_out_bytes(operation, origin),
         }
     }
 
-    fn lay_out_slots(&self, operation: &Operation) -> Result<u64> {
+    fn lay_out_slots(&self, operation: &Operation, origin: Origin) -> Result<u64> {
         let ring = &self.stage.ring;
-        operations::mpmc_options().create(ring)?;
+        let options = operations::mpmc_options().starting_at(origin.of_slots());
+        options.create(ring)?;
         let producer = operations::mpmc_producer(ring);
         let consumer = operations::mpmc_consumer(ring);
         let push = |id: u32| producer.try_push(id, &payload(id));
@@ -125,9 +159,12 @@ impl Bench {
         Ok((EARLIER + operation.ready).into())
     }
 
-    fn lay_out_bytes(&self, operation: &Operation) -> Result<u64> {
+    fn lay_out_bytes(&self, operation: &Operation, origin: Origin) -> Result<u64> {
         let ring = &self.stage.ring;
-        operations::spsc_options().create(ring)?;
+        let origin = origin.of_bytes(operation.found);
+        operations::spsc_options()
+            .starting_at(origin)
+            .create(ring)?;
         let mut producer = operations::spsc_producer(ring);
         let mut consumer = operations::spsc_consumer(ring);
         let (mut earlier, mut size) = (EARLIER, 0);

@@ -263,7 +263,7 @@ fn check_slot_changes(before: &Image, after: &Image, victims: &[u16]) -> Result<
             continue;
         }
         ensure!(
-            new.lap() >= old.lap(),
+            !account::slots::is_before(new.lap(), old.lap()),
             "slot {index} went back: {:#x} to {:#x}",
             old.word,
             new.word

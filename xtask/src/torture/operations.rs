@@ -128,9 +128,12 @@ pub(super) fn mpmc_options() -> mpmc::Options {
     mpmc::Options::new(4, 48).participants(6)
 }
 
+/// Bytes of the SPSC rings of the campaign.
+pub(super) const BYTES: u64 = 4096;
+
 /// The SPSC rings of the campaign.
 pub(super) fn spsc_options() -> spsc::Options {
-    spsc::Options::new(4096)
+    spsc::Options::new(BYTES)
 }
 
 pub(super) fn mpmc_producer(ring: &Path) -> mpmc::Producer {

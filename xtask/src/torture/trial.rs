@@ -19,7 +19,7 @@ use annulus::Location;
 use annulus::segment::{CreateError, inspect};
 
 use super::account::{self, Account, FIRST_OF_VICTIM, LONG};
-use super::bench::Bench;
+use super::bench::{Bench, Origin};
 use super::image::{self, Image, row};
 use super::operations::{self, Operation, Ring, Side};
 use super::plan::{ASLEEP, Plan, is_birth};
@@ -29,10 +29,20 @@ use super::victim::Victim;
 /// When the survivors attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variant {
-    /// Before the operation.
+    /// Before the operation; positions begin at 0.
     Witness,
-    /// After the death.
+    /// After the death; positions wrap.
     Successor,
+}
+
+impl Variant {
+    /// Where its rings begin, so that each operation is tried at the wrap as well.
+    fn origin(self) -> Origin {
+        match self {
+            Self::Witness => Origin::Zero,
+            Self::Successor => Origin::BeforeWrap,
+        }
+    }
 }
 
 /// A victim at the beginning of its operation.
@@ -63,7 +73,10 @@ pub(super) fn account_of(operation: &Operation, image: &Image) -> Result<Account
 /// Lays out the ring and brings a victim to the first instruction of the operation.
 pub(super) fn set_out(bench: &Bench, operation: &Operation, variant: Variant) -> Result<Ready> {
     let ring = &bench.stage.ring;
-    let committed = bench.lay_out(operation).context("lay out the ring")?;
+    let origin = variant.origin();
+    let committed = bench
+        .lay_out(operation, origin)
+        .context("lay out the ring")?;
     let before = if is_birth(operation) {
         account::EMPTY
     } else {

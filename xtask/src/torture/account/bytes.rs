@@ -1,7 +1,7 @@
 //! The SPSC ring's words: `tag:32 | len:30 | kind:2` before each record, EMPTY behind the last.
 //!
 //! With the ring at rest, everything follows from walking headers from the head to the first that
-//! is zero. The journals must then agree with that walk: the checker does not use the rule by which
+//! is zero; positions may wrap. The journals must then agree with that walk: the checker does not use the rule by which
 //! the library chooses between two entries, it looks whether the right one is there.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,13 +19,14 @@ fn walk(image: &Image) -> Result<(u64, Vec<u32>)> {
     ensure!(head.is_multiple_of(8), "the head {head} is not aligned");
     let (mut position, mut ids) = (head, Vec::new());
     loop {
-        ensure!(position - head < capacity, "records all round the ring");
+        let passed = position.wrapping_sub(head);
+        ensure!(passed < capacity, "records all round the ring");
         let offset = position % capacity;
         let header = image.data_word(usize::try_from(offset)?);
         let len = header >> 2 & ((1 << 30) - 1);
         match header & 3 {
             _ if header == 0 => return Ok((position, ids)),
-            PADDING => position += capacity - offset,
+            PADDING => position = position.wrapping_add(capacity - offset),
             RECORD => {
                 ensure!(
                     offset + 8 + len <= capacity,
@@ -35,11 +36,16 @@ fn walk(image: &Image) -> Result<(u64, Vec<u32>)> {
                 let start = usize::try_from(offset + 8)?;
                 check_payload(id, image.data(start, usize::try_from(len)?))?;
                 ids.push(id);
-                position += 8 + len.next_multiple_of(8);
+                position = position.wrapping_add(8 + len.next_multiple_of(8));
             }
             _ => bail!("header {header:#x} at {position}"),
         }
     }
+}
+
+/// Whether a position lies behind another one.
+fn is_after(position: u64, other: u64) -> bool {
+    position.wrapping_sub(other).cast_signed() > 0
 }
 
 /// A journal's entries: end and records.
@@ -72,11 +78,14 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
         ids.len()
     );
     let read_to = image.word(at::CONSUMER_CLAIM);
-    ensure!(read_to <= end, "read up to {read_to}, beyond the end {end}");
+    ensure!(
+        !is_after(read_to, end),
+        "read up to {read_to}, beyond the end {end}"
+    );
     let left = ids.into_iter().map(|id| Left {
         id,
         attempts: 0,
-        is_held: read_to > head,
+        is_held: is_after(read_to, head),
     });
     Ok(Account {
         committed,
@@ -97,7 +106,7 @@ pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
     }
     let is_marked = image.word(at::PRODUCER_CLAIM) != 0;
     let journal = entries(image, at::PRODUCER_JOURNAL);
-    let is_ahead = journal.iter().any(|entry| entry.0 > end);
+    let is_ahead = journal.iter().any(|entry| is_after(entry.0, end));
     let is_newest = |records| journal.iter().all(|entry| entry.1 <= records);
     let is_torn = !is_ahead
         && records_at(image, at::PRODUCER_JOURNAL, end).is_some_and(|known| !is_newest(known));
@@ -113,11 +122,11 @@ pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
     if is_marked && is_published {
         states.push("published-mark-set");
     }
-    if image.word(at::CONSUMER_CLAIM) > head {
+    if is_after(image.word(at::CONSUMER_CLAIM), head) {
         states.push("read-ahead");
     }
     let journal = entries(image, at::CONSUMER_JOURNAL);
-    if journal.iter().any(|entry| entry.0 > head) {
+    if journal.iter().any(|entry| is_after(entry.0, head)) {
         states.push("release-written-not-given");
     }
     states

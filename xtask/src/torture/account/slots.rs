@@ -3,6 +3,9 @@
 //! With the ring at rest, every slot has one position that is the next to be claimed there: its own
 //! if it is free, the same slot one lap later otherwise. The lowest of them is the frontier, and
 //! they are the next `slots` positions without a gap.
+//!
+//! A word tells 48 bits of a lap, so positions are taken as distances from the ring's origin, modulo
+//! 2^48 laps.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,6 +17,9 @@ const WRITING: u64 = 1;
 const COMMITTED: u64 = 2;
 const READING: u64 = 3;
 const SKIP: u64 = 4;
+
+/// Laps that a word can tell apart.
+const LAPS: u64 = 1 << 48;
 
 /// A slot, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,17 +74,54 @@ pub(in super::super) fn slots(image: &Image) -> Vec<Slot> {
     (0..image.word(at::CAPACITY)).map(slot).collect()
 }
 
+/// Whether one lap comes before another: by less than half of all laps that a word can tell.
+pub(in super::super) fn is_before(lap: u64, other: u64) -> bool {
+    other.wrapping_sub(lap).wrapping_sub(1) % LAPS < LAPS / 2
+}
+
+/// A ring's positions.
+#[derive(Clone, Copy)]
+struct Positions {
+    slots: u64,
+    origin: u64,
+}
+
+impl Positions {
+    fn of(image: &Image) -> Self {
+        Self {
+            slots: image.word(at::CAPACITY),
+            origin: image.word(at::ORIGIN),
+        }
+    }
+
+    /// How far from the origin a position is.
+    fn distance(self, position: u64) -> u64 {
+        position.wrapping_sub(self.origin) % (LAPS * self.slots)
+    }
+
+    /// The distance of a slot's position.
+    fn of_slot(self, slot: Slot) -> u64 {
+        self.distance(slot.lap() * self.slots + slot.index)
+    }
+
+    /// The distance of the next position to be claimed in a slot.
+    fn next_of(self, slot: Slot) -> u64 {
+        let is_used = slot.state() != FREE;
+        self.distance((slot.lap() + u64::from(is_used)) * self.slots + slot.index)
+    }
+}
+
 /// Draws up the account; refuses words that no death may leave.
 pub(in super::super) fn account(image: &Image) -> Result<Account> {
     check_rows(image)?;
     let slots = slots(image);
-    let count = slots.len() as u64;
+    let positions = Positions::of(image);
     for slot in &slots {
         check_word(image, *slot)
             .with_context(|| format!("slot {} {:#x}", slot.index, slot.word))?;
     }
-    let frontier = frontier(&slots)?;
-    let hints = [image.word(at::TAIL_HINT), image.word(at::HEAD)];
+    let frontier = frontier(&slots, positions)?;
+    let hints = [at::TAIL_HINT, at::HEAD].map(|hint| positions.distance(image.word(hint)));
     let beyond = hints.iter().any(|hint| *hint > frontier);
     ensure!(
         !beyond,
@@ -89,7 +132,7 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
         .copied()
         .filter(|slot| matches!(slot.state(), COMMITTED | READING))
         .collect();
-    unreleased.sort_by_key(|slot| slot.lap() * count + slot.index);
+    unreleased.sort_by_key(|slot| positions.of_slot(*slot));
     let left: Vec<Left> = unreleased
         .iter()
         .map(|slot| Left {
@@ -138,12 +181,9 @@ fn check_word(image: &Image, slot: Slot) -> Result<()> {
 }
 
 /// The next position to be claimed.
-fn frontier(slots: &[Slot]) -> Result<u64> {
-    let count = slots.len() as u64;
-    let mut next: Vec<u64> = slots
-        .iter()
-        .map(|slot| (slot.lap() + u64::from(slot.state() != FREE)) * count + slot.index)
-        .collect();
+fn frontier(slots: &[Slot], positions: Positions) -> Result<u64> {
+    let next = slots.iter().map(|slot| positions.next_of(*slot));
+    let mut next: Vec<u64> = next.collect();
     next.sort_unstable();
     let contiguous = next.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     ensure!(
@@ -195,21 +235,22 @@ pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
             });
         }
     }
-    if frontier(&slots).is_ok_and(|frontier| image.word(at::TAIL_HINT) < frontier) {
+    let positions = Positions::of(image);
+    let [tail, head] = [at::TAIL_HINT, at::HEAD].map(|hint| positions.distance(image.word(hint)));
+    if frontier(&slots, positions).is_ok_and(|frontier| tail < frontier) {
         states.push("tail-hint-behind");
     }
-    if image.word(at::HEAD) < first_unread(&slots) {
+    if head < first_unread(&slots, positions) {
         states.push("head-hint-behind");
     }
     states
 }
 
 /// Behind the last position that a consumer has claimed.
-fn first_unread(slots: &[Slot]) -> u64 {
-    let count = slots.len() as u64;
+fn first_unread(slots: &[Slot], positions: Positions) -> u64 {
     let behind = |slot: &Slot| match slot.state() {
-        READING => Some(slot.lap() * count + slot.index + 1),
-        FREE => (slot.lap() * count + slot.index + 1).checked_sub(count),
+        READING => Some(positions.of_slot(*slot) + 1),
+        FREE => (positions.of_slot(*slot) + 1).checked_sub(positions.slots),
         _ => None,
     };
     slots.iter().filter_map(behind).max().unwrap_or(0)
