@@ -1,8 +1,9 @@
 //! The SPSC ring's words: `tag:32 | len:30 | kind:2` before each record, EMPTY behind the last.
 //!
 //! With the ring at rest, everything follows from walking headers from the head to the first that
-//! is zero; positions may wrap. The journals must then agree with that walk: the checker does not use the rule by which
-//! the library chooses between two entries, it looks whether the right one is there.
+//! is zero; positions may wrap. The journals must then agree with that walk: the checker does not
+//! use the rule by which the library chooses between two entries, it looks whether the right one is
+//! there.
 
 use anyhow::{Context as _, Result, bail, ensure};
 

@@ -4,8 +4,8 @@
 //! if it is free, the same slot one lap later otherwise. The lowest of them is the frontier, and
 //! they are the next `slots` positions without a gap.
 //!
-//! A word tells 48 bits of a lap, so positions are taken as distances from the ring's origin, modulo
-//! 2^48 laps.
+//! A word tells 48 bits of a lap, so positions are taken as distances from the ring's origin,
+//! modulo 2^48 laps.
 
 use anyhow::{Context as _, Result, ensure};
 
