@@ -3,6 +3,7 @@
 //! - `test` installs what the tests need and runs all of them; CI runs nothing else.
 //! - `tidy` checks the house rules that a machine can check.
 //! - `torture` kills and stops participants at every instruction of every operation.
+//! - `sabotage` breaks the code on purpose: the tests must find each break.
 //! - `aarch64` runs the library's unit tests on an emulated aarch64.
 #![expect(
     clippy::print_stdout,
@@ -11,6 +12,7 @@
 
 mod aarch64;
 mod fuzz;
+mod sabotage;
 mod setup;
 mod shell;
 mod steps;
@@ -58,6 +60,11 @@ enum Command {
     ///
     /// Steps real processes through ptrace, so it needs Linux on x86_64. Build it with `--release`.
     Torture(torture::Args),
+    /// Break the code on purpose, one mistake after the other: each must be found
+    ///
+    /// Works in a copy of the tree below `target/`. What the checks print is kept in a log a break
+    /// beside it.
+    Sabotage(sabotage::Args),
 }
 
 #[derive(Debug, Args)]
@@ -81,6 +88,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test(&args),
         Command::Tidy { bless } => tidy(bless),
         Command::Torture(args) => torture::run(&args),
+        Command::Sabotage(args) => sabotage::run(&args, &root()),
         Command::Aarch64 => aarch64::run(&root()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,184 @@
+//! The mistakes, one after the other.
+
+use super::{Break, Check, Edit};
+
+const SLOTS: &str = "src/protocol/slot_ring.rs";
+const BYTES: &str = "src/protocol/byte_ring.rs";
+const RECOVERY: &str = "src/protocol/recovery.rs";
+const MENDING: &str = "src/segment/recover.rs";
+const WAITING: &str = "src/wait/mod.rs";
+const FORKING: &str = "src/segment/fork.rs";
+
+pub(super) const BREAKS: &[Break] = &[
+    Break {
+        name: "commit-relaxed",
+        what: "a commit to the slot ring publishes nothing",
+        edits: &[Edit {
+            file: SLOTS,
+            old: ".store(committed.0, Ordering::Release);",
+            new: ".store(committed.0, Ordering::Relaxed);",
+        }],
+        check: Check::Loom("loom_mpmc"),
+    },
+    Break {
+        name: "header-relaxed",
+        what: "a commit to the byte ring publishes nothing",
+        edits: &[Edit {
+            file: BYTES,
+            old: ".store(self.first_header, Ordering::Release);",
+            new: ".store(self.first_header, Ordering::Relaxed);",
+        }],
+        check: Check::Loom("loom_spsc"),
+    },
+    Break {
+        name: "release-relaxed",
+        what: "a slot is free before its reader has read",
+        edits: &[Edit {
+            file: SLOTS,
+            old: ".store(free.0, Ordering::Release);",
+            new: ".store(free.0, Ordering::Relaxed);",
+        }],
+        check: Check::Loom("loom_mpmc"),
+    },
+    Break {
+        name: "recovery-on-a-time-out",
+        what: "whoever is in the way for a while is taken for dead, whatever his lock says",
+        edits: &[
+            Edit {
+                file: MENDING,
+                old: "&& is_free(file, Bytes::row(owner)).unwrap_or(false)",
+                new: "&& is_free(file, Bytes::row(owner)).is_ok()",
+            },
+            Edit {
+                file: MENDING,
+                old: "let _row = Lock::take(file, Bytes::row(dead)).ok()??;",
+                new: "let _row = Lock::take(file, Bytes::row(dead)).ok()?;",
+            },
+        ],
+        check: Check::Torture("--operation mpmc-commit,mpmc-release --mode stop"),
+    },
+    Break {
+        name: "no-rescan-when-closed",
+        what: "a consumer that finds nothing in a closed ring does not look at every slot",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "closed_or_blocked(shape, store, mark)\n            }",
+            new: "closed_or_blocked(shape, store, mark).or(Err(Refusal::Closed))\n            }",
+        }],
+        check: Check::Loom("loom_close"),
+    },
+    Break {
+        name: "no-look-before-sleep",
+        what: "a sleeper does not look again once it has announced itself",
+        edits: &[Edit {
+            file: WAITING,
+            old: "self.armed = Some(arm(attachment.store(), self.event));
+            return Ok(false);
+        };
+        self.sleep_bounded(attachment, armed)?;",
+            new: "let armed = arm(attachment.store(), self.event);
+            self.sleep_bounded(attachment, armed)?;
+            return Ok(true);
+        };
+        self.sleep_bounded(attachment, armed)?;",
+        }],
+        check: Check::Loom("loom_wait"),
+    },
+    Break {
+        name: "no-barrier-in-sleeper",
+        what: "a sleeper looks again without a barrier behind its announcement",
+        edits: &[Edit {
+            file: WAITING,
+            old: "if !heavy_barrier() {",
+            new: "if false && !heavy_barrier() {",
+        }],
+        check: Check::Loom("loom_wait"),
+    },
+    Break {
+        name: "epoch-seen-early",
+        what: "a consumer takes an epoch for seen when it has found the first record given back",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "match claim_given_back(shape, store, me) {\n                Some(held)",
+            new: "let found = claim_given_back(shape, store, me);
+            self.seen = Some(epoch);
+            match found {\n                Some(held)",
+        }],
+        check: Check::Torture("--operation mpmc-release-batch --mode kill"),
+    },
+    Break {
+        name: "epoch-not-bumped",
+        what: "recovery does not tell consumers to look for what it gave back",
+        edits: &[Edit {
+            file: RECOVERY,
+            old: "slot_ring::bump_epoch(store);\n    wake();",
+            new: "wake();",
+        }],
+        check: Check::Torture("--operation mpmc-release --mode kill"),
+    },
+    Break {
+        name: "abort-frees",
+        what: "an aborted slot is free at once, behind the tail hint",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "let skip = Word::new(held.word.lap(), 0, 0, SKIP);",
+            new: "let skip = Word::free(shape.next_lap(held.word.lap()));",
+        }],
+        check: Check::Torture("--operation mpmc-abort --mode kill"),
+    },
+    Break {
+        name: "skip-counted-early",
+        what: "a skip is made before the row announces it",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "    ledger::begin_skip(row, index);
+    let skip = Word::new(held.word.lap(), 0, 0, SKIP);
+    // sync(record-commit): release half.
+    shape.word(store, index).store(skip.0, Ordering::Release);
+",
+            new: "    let skip = Word::new(held.word.lap(), 0, 0, SKIP);
+    shape.word(store, index).store(skip.0, Ordering::Release);
+    ledger::begin_skip(row, index);
+",
+        }],
+        check: Check::Torture("--operation mpmc-abort --mode kill"),
+    },
+    Break {
+        name: "journal-late",
+        what: "the byte ring's header comes before the journal that tells its end",
+        edits: &[
+            Edit {
+                file: BYTES,
+                old: "write_entry(&line.journal[self.entry & 1], self.staged_end, records);",
+                new: "",
+            },
+            Edit {
+                file: BYTES,
+                old: "line.claim.store(0, Ordering::Release);",
+                new: "write_entry(&line.journal[self.entry & 1], self.staged_end, records);
+        line.claim.store(0, Ordering::Release);",
+            },
+        ],
+        check: Check::Torture("--operation spsc-push --mode kill"),
+    },
+    Break {
+        name: "lock-kept-by-a-child",
+        what: "a forked child keeps its parent's descriptor, and so its lock",
+        edits: &[Edit {
+            file: FORKING,
+            old: "unsafe { libc::close(descriptor) };",
+            new: "unsafe { libc::fsync(descriptor) };",
+        }],
+        check: Check::Test("crash", "forks::"),
+    },
+    Break {
+        name: "length-unchecked",
+        what: "a record's length is used as it was found",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "if u64::from(len) > shape.slot_bytes {",
+            new: "if u64::from(len) > u64::MAX - shape.slot_bytes {",
+        }],
+        check: Check::Test("corrupt", ""),
+    },
+];
