@@ -6,6 +6,7 @@
 
 mod source;
 mod sync;
+mod tests_named;
 mod tree;
 mod words;
 
@@ -66,7 +67,9 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
     }
     tree::top_level(&paths, &mut findings);
     for path in paths.iter().filter(|path| path.ends_with(".md")) {
-        tree::links(path, &read(root, path)?, root, &mut findings);
+        let text = read(root, path)?;
+        tree::links(path, &text, root, &mut findings);
+        tests_named::exist(path, &text, &sources, &mut findings);
     }
     let document = std::fs::read_to_string(root.join(FORMAT)).unwrap_or_default();
     tree::format_is_tied(&sources, &document, &mut findings);
