@@ -22,8 +22,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::shell::{self, cargo};
 use crate::steps::target_folder;
 
-/// The longest that a check may take.
-const LIMIT: Duration = Duration::from_secs(300);
+/// The longest that a build, or a check, may take.
+const LIMIT: Duration = Duration::from_secs(900);
 /// Between two looks at a check that runs.
 const NAP: Duration = Duration::from_millis(20);
 

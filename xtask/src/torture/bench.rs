@@ -1,16 +1,17 @@
 //! The place of a trial: a directory of its own, a ring in it, and the records that it begins with.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use annulus::{Wait, mpmc, spsc};
+use annulus::{TryClaimError, Wait, mpmc, spsc};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use super::account::{LONG, payload};
+use super::image::{self, Image, at};
 use super::operations::{self, BYTES, Found, Operation, Ring, Side};
 use super::victim::{Page, Stage};
 
@@ -147,12 +148,10 @@ impl Bench {
             Found::Closed => producer.close(),
             Found::GivenBack => consumer.try_read()?.requeue(),
             Found::ConsumerAsleep => {
-                let slept = consumer.read(Wait::block().for_at_most(DOZE));
-                ensure!(slept.is_err(), "the ring was to be empty");
+                doze(ring, at::ITEMS, |wait| consumer.read(wait).is_err())?;
             }
             Found::ProducerAsleep => {
-                let slept = producer.push(0, b"", Wait::block().for_at_most(DOZE));
-                ensure!(slept.is_err(), "the ring was to be full");
+                doze(ring, at::SPACE, |wait| producer.push(0, b"", wait).is_err())?;
             }
             _ => {}
         }
@@ -182,10 +181,18 @@ impl Bench {
         match operation.found {
             Found::Closed => producer.close(),
             Found::ConsumerAsleep => {
-                let slept = consumer.read(Wait::block().for_at_most(DOZE));
-                ensure!(slept.is_err(), "the ring was to be empty");
+                // Its detaching would wake the sleeper.
+                drop(producer);
+                doze(ring, at::ITEMS, |wait| consumer.read(wait).is_err())?;
             }
-            Found::ProducerAsleep => committed += fill(&mut producer)?,
+            Found::ProducerAsleep => {
+                let count = fill(&mut producer)?;
+                committed += u64::from(count);
+                let refused = FIRST_EARLIER + count;
+                doze(ring, at::SPACE, |wait| {
+                    producer.push(refused, &payload(refused), wait).is_err()
+                })?;
+            }
             _ => {}
         }
         Ok(committed)
@@ -228,17 +235,35 @@ fn remove_abandoned() {
     }
 }
 
-/// Fills the ring, and announces a sleeping producer. Returns how many records it took.
-fn fill(producer: &mut spsc::Producer) -> Result<u64> {
+/// Fills the ring. Returns how many records it took.
+fn fill(producer: &mut spsc::Producer) -> Result<u32> {
     let mut count = 0;
     loop {
         let id = FIRST_EARLIER + count;
-        match producer.push(id, &payload(id), Wait::block().for_at_most(DOZE)) {
+        match producer.try_push(id, &payload(id)) {
             Ok(()) => count += 1,
-            Err(annulus::ClaimError::TimedOut) => return Ok(count.into()),
+            Err(TryClaimError::Full) => return Ok(count),
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Lets somebody sleep on an event until its announcement stands in the ring. On a crowded machine
+/// the time may be over before it has come so far; then it tries again.
+fn doze(ring: &Path, event: usize, sleep: impl FnMut(Wait) -> bool) -> Result<()> {
+    const TRIES: usize = 1000;
+    let file = image::open(ring)?;
+    let mut sleep = sleep;
+    for _ in 0..TRIES {
+        ensure!(
+            sleep(Wait::block().for_at_most(DOZE)),
+            "nobody was to go on"
+        );
+        if Image::read(&file)?.half(event) & 1 != 0 {
+            return Ok(());
+        }
+    }
+    bail!("nobody falls asleep")
 }
 
 #[expect(clippy::mem_forget, reason = "the process dies holding it")]

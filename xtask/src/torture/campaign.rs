@@ -144,7 +144,7 @@ impl<'t> Trials<'t> {
         plan.points = thinned(&plan.points, few, self.args.seed);
         for point in &plan.points {
             self.tally.stops += 1;
-            if let Err(error) = halt(self.bench, self.operation, *point, &plan.calls) {
+            if let Err(error) = halt(self.bench, self.operation, *point, &plan) {
                 self.fail("stop", *point, &format!("{error:#}"));
             }
             (self.progress)();

@@ -18,20 +18,19 @@ use super::account::{self, FIRST_OF_VICTIM, LONG};
 use super::bench::Bench;
 use super::image::{self, Image, at, row};
 use super::operations::{Found, Operation, Ring, Side};
-use super::plan::is_birth;
+use super::plan::{Plan, is_birth};
 use super::survivors::{Driven, Survivors};
-use super::trial::{Variant, check_deserted, check_rest, set_out};
+use super::trial::{Variant, bring, check_deserted, check_rest};
 use super::victim::Stopped;
 
 /// Stops a victim after `point` instructions, goes round it, and lets it finish.
-pub(super) fn halt(bench: &Bench, operation: &Operation, point: u64, calls: &[u64]) -> Result<()> {
+pub(super) fn halt(bench: &Bench, operation: &Operation, point: u64, plan: &Plan) -> Result<()> {
     let variant = if operation.has_witnesses {
         Variant::Witness
     } else {
         Variant::Successor
     };
-    let mut ready = set_out(bench, operation, variant)?;
-    ready.victim.advance(point, calls)?;
+    let ready = bring(bench, operation, variant, point, plan)?;
     let pid = ready.victim.pid().as_raw().cast_unsigned();
     let stopped = ready.victim.stop()?;
     if is_birth(operation) {

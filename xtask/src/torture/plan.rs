@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::bench::Bench;
 use super::operations::{Found, Operation, Points};
 use super::trial::{Variant, set_out};
-use super::victim::Victim;
+use super::victim::{Victim, Way};
 
 /// The number of futex(2).
 const FUTEX: u64 = 202;
@@ -24,8 +24,8 @@ pub(super) struct Plan {
     pub(super) instructions: u64,
     /// Numbers of instructions after which to stop.
     pub(super) points: Vec<u64>,
-    /// Numbers of the instructions that were system calls.
-    pub(super) calls: Vec<u64>,
+    /// How one victim went.
+    pub(super) way: Way,
     /// The number of the instruction after which the victim is about to sleep.
     pub(super) sleep: Option<u64>,
 }
@@ -58,7 +58,8 @@ pub(super) fn plan(
     let mut sleep = None;
     let mut watch = Watch::default();
     watch.look(bench, &ready.victim)?;
-    let (mut calls, mut changes) = (Vec::new(), Vec::new());
+    let (mut way, mut changes) = (Way::default(), Vec::new());
+    way.places.push(ready.victim.place()?);
     while !ready.victim.is_done() {
         let number = ready.victim.system_call()?;
         let is_call = number.is_some();
@@ -66,8 +67,9 @@ pub(super) fn plan(
             sleep = sleep.or(Some(ready.victim.steps));
         }
         ready.victim.step()?;
+        way.places.push(ready.victim.place()?);
         if is_call {
-            calls.push(ready.victim.steps);
+            way.calls.push(ready.victim.steps);
         }
         if is_watched && watch.has_changed(bench, &ready.victim, is_call)? {
             changes.push(ready.victim.steps);
@@ -85,13 +87,13 @@ pub(super) fn plan(
     ready.victim.kill()?;
     let mut points: BTreeSet<u64> = match operation.points {
         Points::All => (0..=instructions).collect(),
-        Points::Changes | Points::Sleep => chosen(instructions, &calls, &changes, seed, sample),
+        Points::Changes | Points::Sleep => chosen(instructions, &way.calls, &changes, seed, sample),
     };
     points.insert(if sleep.is_some() { ASLEEP } else { END });
     Ok(Plan {
         instructions,
         points: points.into_iter().collect(),
-        calls,
+        way,
         sleep,
     })
 }

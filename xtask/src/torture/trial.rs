@@ -97,6 +97,25 @@ pub(super) fn set_out(bench: &Bench, operation: &Operation, variant: Variant) ->
     })
 }
 
+/// Brings a victim to where it has executed `point` instructions of its operation.
+pub(super) fn bring(
+    bench: &Bench,
+    operation: &Operation,
+    variant: Variant,
+    point: u64,
+    plan: &Plan,
+) -> Result<Ready> {
+    let mut ready = set_out(bench, operation, variant)?;
+    if !ready.victim.leap(point, &plan.way)? {
+        // A clock or the heap made it take another way than the one of the plan.
+        ready.victim.kill()?;
+        drop(ready.survivors);
+        ready = set_out(bench, operation, variant)?;
+        ready.victim.walk(point)?;
+    }
+    Ok(ready)
+}
+
 /// Kills a victim after `point` instructions and asks all questions.
 pub(super) fn kill(
     bench: &Bench,
@@ -106,14 +125,14 @@ pub(super) fn kill(
     plan: &Plan,
     sleeps: bool,
 ) -> Result<Shown> {
-    let mut ready = set_out(bench, operation, variant)?;
-    match plan.sleep {
+    let ready = match plan.sleep {
         Some(sleep) if point == ASLEEP => {
-            ready.victim.advance(sleep, &plan.calls)?;
+            let mut ready = bring(bench, operation, variant, sleep, plan)?;
             ready.victim.fall_asleep()?;
+            ready
         }
-        _ => ready.victim.advance(point, &plan.calls)?,
-    }
+        _ => bring(bench, operation, variant, point, plan)?,
+    };
     let is_done = ready.victim.is_done();
     ready.victim.kill()?;
     let mut states = BTreeSet::new();

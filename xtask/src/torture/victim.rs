@@ -163,6 +163,15 @@ pub(super) fn in_child(something: impl FnOnce()) -> Result<Pid> {
     }
 }
 
+/// The way that a victim went through its operation.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// Numbers of the instructions that were system calls.
+    pub(super) calls: Vec<u64>,
+    /// Where the next instruction stood, after each number of instructions.
+    pub(super) places: Vec<u64>,
+}
+
 /// A victim that is stopped, or has been killed.
 #[derive(Debug)]
 pub(super) struct Victim {
@@ -235,21 +244,80 @@ impl Victim {
         Ok(())
     }
 
-    /// Executes instructions up to number `target`, by way of the system calls after whose return
-    /// `calls` instructions were executed. Stops early if the operation is finished.
-    pub(super) fn advance(&mut self, target: u64, calls: &[u64]) -> Result<()> {
-        for call in calls.iter().take_while(|call| **call <= target) {
-            for _ in ["entry", "exit"] {
-                ptrace::syscall(self.pid, None).context("run to a system call")?;
-                self.expect_stop()?;
-            }
-            ensure!(!self.is_done(), "the victim took another way");
-            self.steps = *call;
-        }
+    /// Executes instructions up to number `target`, one by one. Stops early if the operation is
+    /// finished.
+    pub(super) fn walk(&mut self, target: u64) -> Result<()> {
         while self.steps < target && !self.is_done() {
             self.step()?;
         }
         Ok(())
+    }
+
+    /// As [`Self::walk`], but in leaps along the way that another victim went, from system call to
+    /// system call and then to the instruction itself. False if this one left that way: then it is
+    /// nowhere in particular.
+    pub(super) fn leap(&mut self, target: u64, way: &Way) -> Result<bool> {
+        for call in way.calls.iter().take_while(|call| **call <= target) {
+            for _ in ["entry", "exit"] {
+                if self.is_done() || !self.run()? {
+                    return Ok(false);
+                }
+            }
+            self.steps = *call;
+        }
+        let last = way.places.len() - 1;
+        let target = usize::try_from(target).map_or(last, |target| target.min(last));
+        let place = way.places[target];
+        self.break_at(place, way.places[last])?;
+        let passed = (0..).zip(&way.places).take(target + 1);
+        for (number, _) in passed.filter(|(_, passed)| **passed == place) {
+            if number <= self.steps {
+                continue;
+            }
+            // Off the breakpoint, which stops nobody who stands there already.
+            self.step_raw()?;
+            let is_astray = number > self.steps + 1 && self.run()?;
+            if is_astray || self.place()? != place {
+                return Ok(false);
+            }
+            self.steps = number;
+        }
+        self.break_nowhere()?;
+        Ok(true)
+    }
+
+    /// Runs to the next system call, its end, or a breakpoint. True if it is a system call.
+    fn run(&mut self) -> Result<bool> {
+        ptrace::syscall(self.pid, None).context("run to a system call")?;
+        match self.wait()? {
+            WaitStatus::PtraceSyscall(_) => Ok(true),
+            WaitStatus::Stopped(..) => Ok(false),
+            status => bail!("the victim ended by itself: {status:?}"),
+        }
+    }
+
+    /// Lets it stop before it executes what stands at either place, by the processor's own means.
+    fn break_at(&self, place: u64, other: u64) -> Result<()> {
+        /// Two breakpoints for execution in this process: bits L0 and L1.
+        const BOTH: u64 = 0b0101;
+        self.set_debug_register(0, place)?;
+        self.set_debug_register(1, other)?;
+        self.set_debug_register(7, BOTH)
+    }
+
+    fn break_nowhere(&self) -> Result<()> {
+        self.set_debug_register(7, 0)
+    }
+
+    fn set_debug_register(&self, number: usize, value: u64) -> Result<()> {
+        let offset = core::mem::offset_of!(libc::user, u_debugreg) + number * 8;
+        let offset = offset as ptrace::AddressType;
+        ptrace::write_user(self.pid, offset, value.cast_signed()).context("set a breakpoint")
+    }
+
+    /// Where the next instruction stands.
+    pub(super) fn place(&self) -> Result<u64> {
+        Ok(ptrace::getregs(self.pid)?.rip)
     }
 
     /// The number of the system call that the next instruction makes, if it makes one.
