@@ -19,7 +19,6 @@
 //! | `churn`, `workers`, `tally`, `hits` | MPMC: does any kill lose, repeat or delay a record? |
 //! | `stop` | Is somebody who is stopped ever taken for dead? |
 //! | `bytes` | SPSC: does a restarted side go on exactly where the dead one was? |
-//! | `creators` | Is there ever anything but one whole ring under a name? |
 //! | `recovery` | What if those who recover die too? |
 //! | `forks` | Does a child keep anything of its parent's? |
 //! | `sleepers` | What do dead sleepers and dead wakers cost the others? |
@@ -33,7 +32,6 @@ mod crash {
     mod bytes;
     pub(crate) mod child;
     mod churn;
-    mod creators;
     mod forks;
     mod hits;
     mod log;
@@ -55,7 +53,6 @@ mod crash {
             "holder" => stop::hold(task),
             "byte-producer" => bytes::produce(task),
             "byte-consumer" => bytes::consume(task),
-            "creator" => creators::create(task),
             "victim" => recovery::hold_many(task),
             "recoverer" => recovery::recover(task),
             "forker" => forks::fork(task),

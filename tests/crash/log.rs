@@ -36,14 +36,12 @@ pub(crate) enum Step {
     Detaching,
     /// In `recover`.
     Recovering,
-    /// In `create`.
-    Creating,
     /// Has done what it was asked for.
     Finished,
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 11] = [
         Self::Starting,
         Self::Attaching,
         Self::Idle,
@@ -54,7 +52,6 @@ impl Step {
         Self::Undoing,
         Self::Detaching,
         Self::Recovering,
-        Self::Creating,
         Self::Finished,
     ];
 }
