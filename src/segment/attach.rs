@@ -140,7 +140,7 @@ pub(super) fn join(
     if !map.is_published() {
         return Err(OpenError::from(HeaderError::StillBeingCreated).into());
     }
-    if !opened.is_of_this_boot() {
+    if !opened.is_of_this_boot()? {
         if !options.accept_other_boot {
             return Err(AttachError::OtherBoot);
         }

@@ -197,7 +197,7 @@ fn header_of(geometry: &Geometry, name: Name) -> Result<Header, CreateError> {
     geometry.write_into(&mut header);
     header.magic = MAGIC;
     header.generation = 1;
-    header.boot_id = liveness::boot_id();
+    header.boot_id = liveness::boot_id().map_err(CreateError::io("read the boot's id"))?;
     header.created_unix_ns = liveness::now_unix_ns();
     header.anonymous = u32::from(name == Name::None);
     random(&mut header.ring_id).map_err(CreateError::io("draw a ring id"))?;

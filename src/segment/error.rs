@@ -6,6 +6,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::geometry::{HeaderError, Kind};
 use crate::protocol::Damage;
 
@@ -51,6 +53,17 @@ pub enum CreateError {
         /// Bytes that were available before.
         available_bytes: u64,
     },
+    /// The place is on a file system that is mounted read-only.
+    #[error("the file system is mounted read-only")]
+    ReadOnly,
+    /// The process has as many descriptors as it may have (`RLIMIT_NOFILE`).
+    #[error("cannot {step}: the process has all {limit} descriptors that it may have")]
+    NoDescriptor {
+        /// What was to be done.
+        step: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// Any other failure of the system.
     #[error("cannot {step}")]
     Io {
@@ -91,6 +104,17 @@ pub enum OpenError {
     /// A file without a name that somebody could cut short, and so kill this process.
     #[error("the memfd is not sealed against shrinking")]
     NotSealed,
+    /// The file system is mounted read-only; looking with [`inspect`](super::inspect()) works.
+    #[error("the file system is mounted read-only")]
+    ReadOnly,
+    /// The process has as many descriptors as it may have (`RLIMIT_NOFILE`).
+    #[error("cannot {step}: the process has all {limit} descriptors that it may have")]
+    NoDescriptor {
+        /// What was to be done.
+        step: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// Any other failure of the system.
     #[error("cannot {step}")]
     Io {
@@ -213,7 +237,14 @@ pub enum RemoveError {
 
 impl CreateError {
     pub(super) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { step, source }
+        move |source| match source.raw_os_error() {
+            Some(libc::EROFS) => Self::ReadOnly,
+            Some(libc::EMFILE) => {
+                let limit = descriptor_limit();
+                Self::NoDescriptor { step, limit }
+            }
+            _ => Self::Io { step, source },
+        }
     }
 
     /// What to do about it.
@@ -225,6 +256,8 @@ impl CreateError {
             Self::FileSystem(_) => FILE_SYSTEM_HINT,
             Self::FileSizeLimit { .. } => "raise the limit (ulimit -f), or make the ring smaller",
             Self::NoSpace { .. } => "make room, mount a larger tmpfs, or make the ring smaller",
+            Self::ReadOnly => READ_ONLY_HINT,
+            Self::NoDescriptor { .. } => DESCRIPTOR_HINT,
             Self::Geometry(_) | Self::Io { .. } => return None,
         })
     }
@@ -232,16 +265,20 @@ impl CreateError {
 
 impl OpenError {
     pub(super) fn io(step: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { step, source }
+        move |source| match source.raw_os_error() {
+            Some(libc::EROFS) => Self::ReadOnly,
+            Some(libc::EMFILE) => {
+                let limit = descriptor_limit();
+                Self::NoDescriptor { step, limit }
+            }
+            _ => Self::Io { step, source },
+        }
     }
 
     pub(super) fn opening(source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
-            _ => Self::Io {
-                step: "open the file",
-                source,
-            },
+            _ => Self::io("open the file")(source),
         }
     }
 
@@ -256,6 +293,8 @@ impl OpenError {
                 "remove the file and create it again: a ring is not copied while it is in use"
             }
             Self::NotSealed => "let the one who made it add F_SEAL_SHRINK",
+            Self::ReadOnly => READ_ONLY_HINT,
+            Self::NoDescriptor { .. } => DESCRIPTOR_HINT,
             Self::NotRegular { .. } | Self::Header(_) | Self::Io { .. } => return None,
         })
     }
@@ -312,6 +351,12 @@ impl RemoveError {
     }
 }
 
+fn descriptor_limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
+}
+
+const READ_ONLY_HINT: &str = "mount it for writing, or choose another place";
+const DESCRIPTOR_HINT: &str = "close some, or raise the limit (ulimit -n)";
 const FILE_SYSTEM_HINT: &str = "put the ring under /dev/shm, or force it and lose the guarantees";
 const OTHER_BOOT_HINT: &str = "recover it and accept the other boot, or remove it";
 const DAMAGED_HINT: &str =

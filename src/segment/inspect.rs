@@ -180,7 +180,7 @@ pub fn inspect(location: &Location) -> Result<Snapshot, InspectError> {
         Access::Read,
     )
     .map_err(OpenError::io("map the file"))?;
-    let mut snapshot = blank(&opened, &map);
+    let mut snapshot = blank(&opened, &map)?;
     match opened.geometry.shape() {
         Shape::Slots(slots, _) => look_at_slots(&slots, &map, &opened.geometry, &mut snapshot),
         Shape::Bytes(bytes) => look_at_bytes(&bytes, &map, &mut snapshot)?,
@@ -195,12 +195,12 @@ pub fn inspect(location: &Location) -> Result<Snapshot, InspectError> {
 }
 
 /// Everything but positions and participants.
-fn blank(opened: &Opened, map: &Map) -> Snapshot {
+fn blank(opened: &Opened, map: &Map) -> Result<Snapshot, OpenError> {
     let Opened {
         header, geometry, ..
     } = opened;
     let state = &map.control().state;
-    Snapshot {
+    Ok(Snapshot {
         kind: geometry.kind,
         capacity: geometry.capacity,
         max_record_bytes: geometry.max_record,
@@ -216,7 +216,7 @@ fn blank(opened: &Opened, map: &Map) -> Snapshot {
             .collect(),
         generation: header.generation,
         created_unix_ns: header.created_unix_ns,
-        is_of_other_boot: !opened.is_of_this_boot(),
+        is_of_other_boot: !opened.is_of_this_boot()?,
         is_anonymous: header.anonymous != 0,
         is_closed: slot_ring::is_closed(map),
         // relaxed: display only.
@@ -232,7 +232,7 @@ fn blank(opened: &Opened, map: &Map) -> Snapshot {
         claims: Vec::new(),
         participants: Vec::new(),
         totals: Counters::default(),
-    }
+    })
 }
 
 /// Every position before the frontier was claimed; what became of it, the words and rows tell.

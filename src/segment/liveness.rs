@@ -244,14 +244,26 @@ pub(super) fn now_unix_ns() -> u64 {
     })
 }
 
-/// The kernel's name of this boot; zeroes if it does not say.
-pub(super) fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+/// The kernel's name of this boot; zeroes where it tells nobody, for want of `/proc`.
+///
+/// # Errors
+/// Any other reason: who merely has no descriptor left must not take a ring of another boot for one
+/// of this boot, nor make one that belongs to none.
+pub(super) fn boot_id() -> io::Result<[u8; 16]> {
+    let text = match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Err(error) if tells_nobody(&error) => String::new(),
+        told => told?,
+    };
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     let mut id = [0; 16];
     for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
         let pair = std::str::from_utf8(pair).unwrap_or("0");
         *byte = u8::from_str_radix(pair, 16).unwrap_or(0);
     }
-    id
+    Ok(id)
+}
+
+fn tells_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied | NotADirectory)
 }

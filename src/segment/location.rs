@@ -79,6 +79,15 @@ impl Location {
         }
     }
 
+    /// The file system that the place is on.
+    pub(super) fn file_system(&self) -> io::Result<FileSystem> {
+        let found = match &self.0 {
+            Place::Path(path) => rustix::fs::statfs(path)?,
+            Place::Descriptor(descriptor) => rustix::fs::fstatfs(&**descriptor)?,
+        };
+        Ok(FileSystem::from(found))
+    }
+
     /// Opens a description of its own. Never blocks: what is no regular file is refused later.
     pub(super) fn open(&self, access: Access) -> io::Result<File> {
         match &self.0 {
@@ -225,16 +234,19 @@ const KNOWN: [(u64, &str); 16] = [
     (0x9fa0, "procfs"),
 ];
 
+impl From<rustix::fs::StatFs> for FileSystem {
+    fn from(found: rustix::fs::StatFs) -> Self {
+        Self {
+            magic: u64::try_from(found.f_type).unwrap_or(0),
+            block_bytes: u64::try_from(found.f_bsize).unwrap_or(1).max(1),
+            free_blocks: found.f_bavail,
+        }
+    }
+}
+
 impl FileSystem {
     pub(super) fn of(file: impl AsFd) -> io::Result<Self> {
-        let found = rustix::fs::fstatfs(file)?;
-        let magic = u64::try_from(found.f_type).unwrap_or(0);
-        let block_bytes = u64::try_from(found.f_bsize).unwrap_or(1).max(1);
-        Ok(Self {
-            magic,
-            block_bytes,
-            free_blocks: found.f_bavail,
-        })
+        Ok(Self::from(rustix::fs::fstatfs(file)?))
     }
 
     /// Refuses all but those whose locks and blocks are known to behave.

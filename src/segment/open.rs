@@ -35,9 +35,13 @@ impl Opened {
     /// Opens and checks the file. `force` admits any file system, and nameless files that somebody
     /// may cut short.
     pub(super) fn new(location: &Location, access: Access, force: bool) -> Result<Self, OpenError> {
+        // Before it is opened: overlayfs copies a file up as soon as it is opened for writing.
+        let system = location.file_system().map_err(OpenError::opening)?;
+        system.check(force)?;
         let file = Private::open(|| location.open(access)).map_err(OpenError::opening)?;
         let metadata = file.metadata().map_err(OpenError::io("look at the file"))?;
         check_type(&metadata)?;
+        // Once more, for the name may lead elsewhere by now.
         let system = FileSystem::of(&file).map_err(OpenError::io("look at the file system"))?;
         system.check(force)?;
         let header = read_header(&file, metadata.len())?;
@@ -120,11 +124,17 @@ impl Opened {
     }
 
     /// Whether the ring was made, or adopted, during this boot, as far as the kernel tells.
-    pub(super) fn is_of_this_boot(&self) -> bool {
-        let now = liveness::boot_id();
+    pub(super) fn is_of_this_boot(&self) -> Result<bool, OpenError> {
+        let now = boot_id()?;
         let then = self.header.boot_id;
-        self.header.anonymous != 0 || now == [0; 16] || then == [0; 16] || now == then
+        let is_unknown = now == [0; 16] || then == [0; 16];
+        Ok(self.header.anonymous != 0 || is_unknown || now == then)
     }
+}
+
+/// The kernel's name of this boot.
+pub(super) fn boot_id() -> Result<[u8; 16], OpenError> {
+    liveness::boot_id().map_err(OpenError::io("read the boot's id"))
 }
 
 /// Device and inode: what makes two descriptions those of one file.

@@ -24,10 +24,10 @@ use crate::sync::{AtomicU64, Ordering};
 
 use super::error::{AttachError, OpenError, RecoverError};
 use super::fork::Private;
-use super::liveness::{self, Bytes, Lock, is_free};
+use super::liveness::{Bytes, Lock, is_free};
 use super::location::{Access, Location};
 use super::map::Map;
-use super::open::{Opened, read_header};
+use super::open::{Opened, boot_id, read_header};
 
 /// How a ring is recovered.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +52,7 @@ pub fn recover(location: &Location, options: &RecoverOptions) -> Result<Recovere
         Access::ReadWrite,
     )
     .map_err(OpenError::io("map the file"))?;
-    if opened.is_of_this_boot() {
+    if opened.is_of_this_boot()? {
         return Ok(mend_others(
             &map,
             &opened.file,
@@ -145,6 +145,7 @@ pub(super) fn adopt(opened: &Opened, map: &Map) -> Result<Recovered, AdoptError>
     const NAPS: u32 = 250;
     const NAP: Duration = Duration::from_millis(1);
     let participants = opened.geometry.participants;
+    let boot = boot_id().map_err(AdoptError::Open)?;
     let lock = |bytes| {
         Lock::take(&opened.file, bytes)
             .map_err(|error| AdoptError::Open(OpenError::io("lock the rows")(error)))
@@ -153,11 +154,11 @@ pub(super) fn adopt(opened: &Opened, map: &Map) -> Result<Recovered, AdoptError>
         let mending = lock(Bytes::mending_all(participants))?;
         let rows = lock(Bytes::all_rows(participants))?;
         let header = read_header(&opened.file, opened.geometry.file_bytes);
-        if header.map_err(AdoptError::Open)?.boot_id == liveness::boot_id() {
+        if header.map_err(AdoptError::Open)?.boot_id == boot {
             return Ok(Recovered::default());
         }
         if mending.is_some() && rows.is_some() {
-            return adopt_locked(opened, map).map_err(AdoptError::Damaged);
+            return adopt_locked(opened, map, boot).map_err(AdoptError::Damaged);
         }
         drop((rows, mending));
         std::thread::sleep(NAP);
@@ -165,7 +166,7 @@ pub(super) fn adopt(opened: &Opened, map: &Map) -> Result<Recovered, AdoptError>
     Err(AdoptError::InUse)
 }
 
-fn adopt_locked(opened: &Opened, map: &Map) -> Result<Recovered, Damage> {
+fn adopt_locked(opened: &Opened, map: &Map, boot: [u8; 16]) -> Result<Recovered, Damage> {
     let shape = opened.geometry.shape();
     let mut orphans = vec![false; usize::from(opened.geometry.participants) + 1];
     match &shape {
@@ -179,7 +180,7 @@ fn adopt_locked(opened: &Opened, map: &Map) -> Result<Recovered, Damage> {
         }
     }
     let [low, high] = boot_words(map);
-    let boot: [u64; 2] = bytemuck::cast(liveness::boot_id());
+    let boot: [u64; 2] = bytemuck::cast(boot);
     // relaxed: whoever opens the ring reads it through the kernel, and again under these locks.
     low.store(boot[0], Ordering::Relaxed);
     // relaxed: as above; half of it is another boot as well.
