@@ -90,6 +90,35 @@ macro_rules! attachable {
         }
 
         #[cfg(not(loom))]
+        impl $handle<crate::Guarded> {
+            /// Attaches a handle to which a file that somebody makes shorter is an error,
+            /// `CutShort`, and not SIGBUS, which ends the process. Installs a handler of SIGBUS
+            /// for the whole process, which passes on what concerns others.
+            ///
+            /// Nothing that the file has lost is ever handed out as a record of zeroes, with one
+            /// exception: a record that is being read in place at the moment of the cut. Whoever
+            /// must know asks [`loss`](Self::loss) after reading and before acting, or copies with
+            /// `pop`, which does so by itself. A commit into what is lost tells nothing, the next
+            /// operation does. A file that is cut and made longer again, or has a hole punched
+            /// into it, reads as zeroes without any signal, and nobody can tell.
+            ///
+            /// # Errors
+            /// See [`AttachError`](crate::segment::AttachError).
+            ///
+            /// # Safety
+            /// As for `attach`, except that the file may be made shorter.
+            pub unsafe fn attach_guarded(
+                location: impl Into<crate::Location>,
+                options: &crate::segment::AttachOptions,
+            ) -> Result<Self, crate::segment::AttachError> {
+                use crate::segment::{Role, attach_guarded};
+                let kind = crate::Kind::$kind;
+                let guarded = attach_guarded(&location.into(), Role::$role, kind, options)?;
+                Ok(Self::of(guarded)?)
+            }
+        }
+
+        #[cfg(not(loom))]
         impl $handle<crate::Untrusted> {
             /// Attaches a handle that need not trust its peers: whatever they do to the ring's
             /// memory, it sees errors or wrong bytes and nothing worse. It copies, and lends

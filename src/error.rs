@@ -3,7 +3,7 @@
 //! The `try_` operations answer at once and never allocate. The waiting ones cannot answer `Full`
 //! or `Empty`, but may run into their deadline.
 
-use crate::protocol::Damage;
+use crate::protocol::{CutShort, Damage, Gone, Loss};
 
 /// Why there is no claim to write into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +25,10 @@ pub enum TryClaimError {
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
+    /// Somebody made the ring's file shorter. Told instead of SIGBUS to guarded handles, and to
+    /// whoever waits.
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
     /// The ring's memory holds something that no correct participant writes.
     #[error("the ring is damaged: {0}")]
     Damaged(#[from] Damage),
@@ -47,9 +51,12 @@ pub enum ClaimError {
     /// The ring was closed for writing; see `reopen`.
     #[error("the ring is closed")]
     Closed,
-    /// The ring's file was removed, and another one has its name now: attach again.
-    #[error("the ring was removed and created anew under its name")]
+    /// Another file has the ring's name now: attach again.
+    #[error("another file has the ring's name now")]
     Replaced,
+    /// The ring's file has lost its name, and nobody is left who could end the wait.
+    #[error("the ring was removed and its peers are gone")]
+    Removed,
     /// Waiting as a future needs a descriptor and a thread, which the system refused.
     #[error("waiting needs a descriptor and a thread: system error {errno}")]
     System {
@@ -59,6 +66,10 @@ pub enum ClaimError {
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
+    /// Somebody made the ring's file shorter. Told instead of SIGBUS to guarded handles, and to
+    /// whoever waits.
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
     /// The ring's memory holds something that no correct participant writes.
     #[error("the ring is damaged: {0}")]
     Damaged(#[from] Damage),
@@ -76,6 +87,10 @@ pub enum TryReadError {
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
+    /// Somebody made the ring's file shorter. Told instead of SIGBUS to guarded handles, and to
+    /// whoever waits.
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
     /// The ring's memory holds something that no correct participant writes.
     #[error("the ring is damaged: {0}")]
     Damaged(#[from] Damage),
@@ -90,9 +105,12 @@ pub enum ReadError {
     /// The ring is closed and drained: nothing will come unless somebody reopens it.
     #[error("the ring is closed and drained")]
     Closed,
-    /// The ring's file was removed, and another one has its name now: attach again.
-    #[error("the ring was removed and created anew under its name")]
+    /// Another file has the ring's name now: attach again.
+    #[error("another file has the ring's name now")]
     Replaced,
+    /// The ring's file has lost its name, and nobody is left who could end the wait.
+    #[error("the ring was removed and its peers are gone")]
+    Removed,
     /// Waiting as a future needs a descriptor and a thread, which the system refused.
     #[error("waiting needs a descriptor and a thread: system error {errno}")]
     System {
@@ -102,6 +120,10 @@ pub enum ReadError {
     /// The handle was inherited through `fork`: attach again in the child.
     #[error("the handle belongs to the process that forked this one")]
     Forked,
+    /// Somebody made the ring's file shorter. Told instead of SIGBUS to guarded handles, and to
+    /// whoever waits.
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
     /// The ring's memory holds something that no correct participant writes.
     #[error("the ring is damaged: {0}")]
     Damaged(#[from] Damage),
@@ -112,8 +134,8 @@ pub enum ReadError {
 pub enum WaitEnd {
     /// The deadline passed.
     TimedOut,
-    /// The name belongs to another file now.
-    Replaced,
+    /// Nobody will come.
+    Lost(Loss),
     /// The system refused what waiting as a future needs.
     System(i32),
 }
@@ -131,7 +153,9 @@ impl From<WaitEnd> for ClaimError {
     fn from(end: WaitEnd) -> Self {
         match end {
             WaitEnd::TimedOut => Self::TimedOut,
-            WaitEnd::Replaced => Self::Replaced,
+            WaitEnd::Lost(Loss::Replaced) => Self::Replaced,
+            WaitEnd::Lost(Loss::Removed) => Self::Removed,
+            WaitEnd::Lost(Loss::CutShort(cut)) => Self::CutShort(cut),
             WaitEnd::System(errno) => Self::System { errno },
         }
     }
@@ -141,8 +165,37 @@ impl From<WaitEnd> for ReadError {
     fn from(end: WaitEnd) -> Self {
         match end {
             WaitEnd::TimedOut => Self::TimedOut,
-            WaitEnd::Replaced => Self::Replaced,
+            WaitEnd::Lost(Loss::Replaced) => Self::Replaced,
+            WaitEnd::Lost(Loss::Removed) => Self::Removed,
+            WaitEnd::Lost(Loss::CutShort(cut)) => Self::CutShort(cut),
             WaitEnd::System(errno) => Self::System { errno },
+        }
+    }
+}
+
+impl From<Gone> for TryClaimError {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Forked => Self::Forked,
+            Gone::CutShort(cut) => Self::CutShort(cut),
+        }
+    }
+}
+
+impl From<Gone> for TryReadError {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Forked => Self::Forked,
+            Gone::CutShort(cut) => Self::CutShort(cut),
+        }
+    }
+}
+
+impl From<Gone> for ReadError {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Forked => Self::Forked,
+            Gone::CutShort(cut) => Self::CutShort(cut),
         }
     }
 }
@@ -156,6 +209,7 @@ impl TryError for TryClaimError {
             Self::TooLong { len, max } => Some(ClaimError::TooLong { len, max }),
             Self::Closed => Some(ClaimError::Closed),
             Self::Forked => Some(ClaimError::Forked),
+            Self::CutShort(cut) => Some(ClaimError::CutShort(cut)),
             Self::Damaged(damage) => Some(ClaimError::Damaged(damage)),
         }
     }
@@ -169,6 +223,7 @@ impl TryError for TryReadError {
             Self::Empty => None,
             Self::Closed => Some(ReadError::Closed),
             Self::Forked => Some(ReadError::Forked),
+            Self::CutShort(cut) => Some(ReadError::CutShort(cut)),
             Self::Damaged(damage) => Some(ReadError::Damaged(damage)),
         }
     }

@@ -12,10 +12,12 @@ use core::cell::OnceCell;
 use std::sync::Arc;
 
 use crate::error::TryError;
+#[cfg(not(loom))]
+use crate::error::TryReadError;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
-use crate::protocol::{Attachment, Owner, Store};
+use crate::protocol::{Attachment, Gone, Owner, Store, copy};
 use crate::sync::Ordering;
 use crate::wait::{self, Patience, Wait, Waiter};
 
@@ -103,6 +105,29 @@ impl<A: Attachment> Participant<A> {
         let exhausted = patience.is_exhausted(mark);
         self.patience.set(patience);
         exhausted && self.attachment.mend().participants > 0
+    }
+
+    /// Whether an operation that has run went over the whole ring, and not over zeroes that a guard
+    /// put there. Folds to true where there is no guard.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        !A::GUARDED || self.attachment.is_here()
+    }
+
+    /// The same, and all of a record that is about to be lent is there.
+    #[inline]
+    pub(crate) fn is_whole_at(&self, offset: u64, len: u64) -> bool {
+        if A::GUARDED {
+            copy::touch(self.store(), offset, len);
+        }
+        self.is_whole()
+    }
+
+    /// The error of an operation on a handle that cannot be used.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn gone<E: From<Gone>>(&self) -> E {
+        self.attachment.gone().into()
     }
 
     fn event(&self, side: Side) -> &EventLine {
@@ -193,11 +218,11 @@ macro_rules! pollable {
                 Ok(())
             }
 
-            /// Whether the ring's file was removed and another one has its name now, so that its
-            /// peers will come there. Waiting operations find that out for themselves; an epoll
-            /// loop that finds nothing behind a readable descriptor asks.
-            pub fn is_replaced(&self) -> bool {
-                self.participant.attachment().is_replaced()
+            /// Whether waiting is in vain: the ring's file was removed, replaced or cut short.
+            /// Waiting operations find that out for themselves; an epoll loop that finds nothing
+            /// behind a readable descriptor asks.
+            pub fn loss(&self) -> Option<crate::Loss> {
+                self.participant.attachment().loss()
             }
         }
     };
@@ -210,8 +235,7 @@ impl<A: Attachment> Participant<A> {
     /// The helper, started at the first call.
     pub(crate) fn helper(&self, side: Side) -> std::io::Result<&wait::Helper<A>> {
         if !self.attachment.is_here() {
-            let why = "the handle belongs to the process that forked this one";
-            return Err(std::io::Error::other(why));
+            return Err(std::io::Error::other(self.gone::<TryReadError>()));
         }
         if let Some(helper) = self.helper.get() {
             return Ok(helper);
@@ -264,8 +288,8 @@ pub(crate) async fn wait_async<H, A: Attachment, T, E: TryError>(
         if let Err(error) = signalled {
             return Err(system(&error).into());
         }
-        if participant(handle).attachment().is_replaced() {
-            return Err(WaitEnd::Replaced.into());
+        if let Some(loss) = participant(handle).attachment().loss() {
+            return Err(WaitEnd::Lost(loss).into());
         }
     }
 }

@@ -35,9 +35,11 @@ mod wait;
 pub use error::{ClaimError, ReadError, TryClaimError, TryReadError};
 pub use geometry::{Geometry, GeometryError, HeaderError, Kind};
 pub use protocol::heap::Heap;
-pub use protocol::{Attachment, Damage, ElementType, Recovered, Redelivery, ZeroCopy};
+pub use protocol::{
+    Attachment, CutShort, Damage, ElementType, Gone, Loss, Recovered, Redelivery, ZeroCopy,
+};
 #[cfg(not(loom))]
-pub use segment::{Location, Mapped, Untrusted};
+pub use segment::{Guarded, Location, Mapped, Untrusted};
 pub use wait::Wait;
 
 /// Under loom a handle lies on the heap unless it says otherwise.

@@ -140,6 +140,13 @@ fn compiler_fence() {
     raw::compiler_fence(Ordering::SeqCst);
 }
 
+/// Orders what this thread does around a signal handler of its own.
+#[cfg(not(loom))]
+#[inline]
+pub fn signal_fence() {
+    compiler_fence();
+}
+
 /// A number that no other call in this process has returned, and never 0.
 pub fn unique_number() -> u64 {
     // Not one of loom's: it orders nothing, and loom's cannot live in a static.

@@ -68,6 +68,7 @@ impl From<TryReadError> for Failed {
             TryReadError::Empty => ReadError::TimedOut,
             TryReadError::Closed => ReadError::Closed,
             TryReadError::Forked => ReadError::Forked,
+            TryReadError::CutShort(cut) => ReadError::CutShort(cut),
             TryReadError::Damaged(damage) => ReadError::Damaged(damage),
         })
     }

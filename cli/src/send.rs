@@ -251,6 +251,7 @@ fn unless_full(outcome: Result<(), TryClaimError>) -> Result<Option<()>, Trouble
         Err(TryClaimError::TooLong { len, max }) => ClaimError::TooLong { len, max },
         Err(TryClaimError::Closed) => ClaimError::Closed,
         Err(TryClaimError::Forked) => ClaimError::Forked,
+        Err(TryClaimError::CutShort(cut)) => ClaimError::CutShort(cut),
         Err(TryClaimError::Damaged(damage)) => ClaimError::Damaged(damage),
     };
     Err(error.into())

@@ -9,7 +9,7 @@ use crate::error::{ReadError, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, RELEASED};
 use crate::protocol::slot_ring::{self, Consumption, Held, Refusal, Shape};
-use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery};
+use crate::protocol::{Attachment, Gone, Store, ZeroCopy, copy, recovery};
 use crate::sync::ReadLease;
 use crate::wait::Wait;
 
@@ -82,12 +82,15 @@ impl<A: Attachment> Consumer<A> {
     fn try_hold(&self) -> Result<(Held, u32, u32), TryReadError> {
         let participant = &self.participant;
         if !participant.attachment().is_here() {
-            return Err(TryReadError::Forked);
+            return Err(participant.gone());
         }
         let outcome = match self.claim() {
             Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => self.claim(),
             outcome => outcome,
         };
+        if !participant.is_whole() {
+            return Err(participant.gone());
+        }
         match outcome {
             Ok(held) => self.check(held),
             Err(Refusal::Blocked { .. }) => Err(TryReadError::Empty),
@@ -112,7 +115,14 @@ impl<A: Attachment> Consumer<A> {
     fn check(&self, held: Held) -> Result<(Held, u32, u32), TryReadError> {
         self.held.set(self.held.get() + 1);
         match slot_ring::tag_and_len(&self.shape, self.participant.store(), held) {
-            Ok((tag, len)) => Ok((held, tag, len)),
+            Ok((tag, len)) => {
+                let offset = self.shape.payload_offset(self.shape.index(held.position));
+                if self.participant.is_whole_at(offset, len.into()) {
+                    Ok((held, tag, len))
+                } else {
+                    Err(self.participant.gone())
+                }
+            }
             Err(damage) => {
                 self.release(held);
                 Err(TryReadError::Damaged(damage))
@@ -168,28 +178,36 @@ impl<A: Attachment> Consumer<A> {
     /// returns its tag.
     ///
     /// # Errors
-    /// See [`TryReadError`]; `payload` is left as it was.
+    /// See [`TryReadError`]; `payload` is left as it was, or is empty after `CutShort`.
     #[inline]
     pub fn try_pop(&self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
-        self.try_hold().map(|held| self.take(held, payload))
+        self.take(self.try_hold()?, payload)
     }
 
     /// Waits for a record and copies it as [`try_pop`](Self::try_pop) does.
     ///
     /// # Errors
-    /// See [`ReadError`]; `payload` is left as it was.
+    /// See [`ReadError`]; `payload` is left as it was, or is empty after `CutShort`.
     pub fn pop(&self, payload: &mut Vec<u8>, wait: Wait) -> Result<u32, ReadError> {
-        self.hold(wait).map(|held| self.take(held, payload))
+        self.take(self.hold(wait)?, payload)
     }
 
     #[inline]
-    fn take(&self, (held, tag, len): (Held, u32, u32), payload: &mut Vec<u8>) -> u32 {
+    fn take<E: From<Gone>>(
+        &self,
+        (held, tag, len): (Held, u32, u32),
+        payload: &mut Vec<u8>,
+    ) -> Result<u32, E> {
         let offset = self.shape.payload_offset(self.shape.index(held.position));
         payload.clear();
         payload.resize(len as usize, 0);
         copy::empty::<A>(self.participant.store(), offset, payload);
+        if !self.participant.is_whole() {
+            payload.clear();
+            return Err(self.participant.gone());
+        }
         self.release(held);
-        tag
+        Ok(tag)
     }
 
     /// Ends the stream, for everybody; see [`Producer::close`](super::Producer::close).

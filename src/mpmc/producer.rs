@@ -91,7 +91,7 @@ impl<A: Attachment> Producer<A> {
         }
         let participant = &self.participant;
         if !participant.attachment().is_here() {
-            return Err(TryClaimError::Forked);
+            return Err(participant.gone());
         }
         let claim =
             || slot_ring::claim_to_write(&self.shape, participant.store(), participant.me());
@@ -99,6 +99,9 @@ impl<A: Attachment> Producer<A> {
             Err(Refusal::Blocked { mark }) if participant.refused(FULL, mark) => claim(),
             outcome => outcome,
         };
+        if !participant.is_whole() {
+            return Err(participant.gone());
+        }
         match outcome {
             Ok(held) => {
                 self.held.set(self.held.get() + 1);

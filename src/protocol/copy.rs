@@ -53,6 +53,24 @@ pub fn fill<A: Attachment>(store: &A::Store, offset: u64, source: &[u8]) {
     unsafe { target.copy_from_nonoverlapping(source.as_ptr(), source.len()) }
 }
 
+/// Loads a word of every page of a span, so that what is not there any more is missed now.
+pub fn touch<S: Store + ?Sized>(store: &S, offset: u64, len: u64) {
+    /// No page is smaller.
+    const STEP: usize = 4096;
+    let last = (offset + len).saturating_sub(1) & !7;
+    let mut at = offset & !7;
+    // Ends: it moves on by a page, or is through.
+    while at < last {
+        // relaxed: the value is of no interest.
+        core::hint::black_box(store.word(at).load(Ordering::Relaxed));
+        at += STEP as u64;
+    }
+    if len > 0 {
+        // relaxed: as above.
+        core::hint::black_box(store.word(last).load(Ordering::Relaxed));
+    }
+}
+
 /// Fills `target` from a span that the caller has claimed, as its attachment requires.
 #[inline]
 pub fn empty<A: Attachment>(store: &A::Store, offset: u64, target: &mut [u8]) {

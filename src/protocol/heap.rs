@@ -7,7 +7,9 @@
 //! 1. A row is taken by exchange on its state and freed by its participant's drop.
 //! 2. The data area is allocated zeroed and aligned to 128 bytes, as in the file.
 
-use super::{Attachment, ElementType, Owner, Recovered, Store, ZeroCopy, ledger, recovery};
+use super::{
+    Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, ledger, recovery,
+};
 use crate::layout::{Control, ROW_ATTACHED, ROW_FREE, Row};
 use crate::sync::{Arc, AtomicU64, Leases, Ordering, ReadLease, WriteLease};
 
@@ -100,6 +102,7 @@ impl Drop for Heap {
 impl Attachment for Heap {
     type Store = HeapRing;
     const COPY_BY_WORDS: bool = false;
+    const GUARDED: bool = false;
 
     fn store(&self) -> &HeapRing {
         &self.ring
@@ -129,8 +132,12 @@ impl Attachment for Heap {
         true
     }
 
-    fn is_replaced(&self) -> bool {
-        false
+    fn gone(&self) -> Gone {
+        Gone::Forked
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        None
     }
 }
 

@@ -73,6 +73,36 @@ pub struct Damage {
     pub expected: &'static str,
 }
 
+/// The ring's file has lost bytes that are mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ring's file was cut short: it has {found_bytes} bytes, the ring {expected_bytes}")]
+pub struct CutShort {
+    /// Bytes of the file now. As many as expected if it was made longer again, or lost blocks only.
+    pub found_bytes: u64,
+    /// Bytes of the ring.
+    pub expected_bytes: u64,
+}
+
+/// Why nobody will come to whom a participant could wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Another file has the name through which the ring was attached to.
+    Replaced,
+    /// The file has no name, so that nobody can come any more, and nobody of the other role lives.
+    Removed,
+    /// The file was cut short.
+    CutShort(CutShort),
+}
+
+/// Why a handle cannot be used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It was inherited through `fork`.
+    Forked,
+    /// Its file was cut short, and its guard had to put zeroes in the place of what is lost.
+    CutShort(CutShort),
+}
+
 /// Where the words and bytes of one ring lie.
 ///
 /// # Safety
@@ -146,11 +176,18 @@ pub trait Attachment: Send + Sync + 'static {
     /// Whether somebody lives in `owner`'s row.
     fn is_alive(&self, owner: Owner) -> bool;
 
-    /// Whether the handle may be used at all: false in a forked child, which has no mapping.
+    /// Whether a file that is cut short is noticed rather than fatal.
+    const GUARDED: bool;
+
+    /// Whether the handle may be used at all: false in a forked child, which has no mapping, and
+    /// for good once a guarded one has lost part of its own.
     fn is_here(&self) -> bool;
 
-    /// Whether the ring's name now belongs to another file.
-    fn is_replaced(&self) -> bool;
+    /// Why the handle may not be used, once [`is_here`](Self::is_here) has said so.
+    fn gone(&self) -> Gone;
+
+    /// Whether waiting is in vain. Costs system calls.
+    fn loss(&self) -> Option<Loss>;
 }
 
 /// An attachment in which a claimed span belongs to its claimer alone, so that slices may be lent.

@@ -34,7 +34,7 @@ use super::fork::Private;
 use super::liveness::{self, Bytes, Identity, is_free, try_lock};
 use super::location::{Access, Location};
 use super::map::Map;
-use super::mapped::{Mapped, Untrusted};
+use super::mapped::{Guarded, Mapped, Untrusted};
 use super::open::Opened;
 use super::recover::{adopt, mend_row, report};
 
@@ -55,6 +55,13 @@ pub struct AttachOptions {
     pub accept_other_boot: bool,
 }
 
+/// Whether the mapping is watched for pages that its file loses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarding {
+    On,
+    Off,
+}
+
 /// Names that lead to another file at each look end the attempt after this many.
 const LOOKS: u32 = 16;
 /// How long, in naps, an attacher waits for somebody who is about to let go of a row.
@@ -72,7 +79,26 @@ pub fn attach(
     kind: Kind,
     options: &AttachOptions,
 ) -> Result<Mapped, AttachError> {
-    attach_checked(location, role, options, |opened| check_kind(opened, kind))
+    attach_checked(location, role, options, Guarding::Off, |opened| {
+        check_kind(opened, kind)
+    })
+}
+
+/// Joins a ring whose other participants are trusted, except in this: somebody may cut its file
+/// short. Then operations answer `CutShort`; [`super::sigbus`] tells how far that goes. Installs a
+/// handler for SIGBUS, which passes on what is not about such a mapping.
+///
+/// # Errors
+/// See [`AttachError`]; `NoGuard` if the process has too many of them.
+pub fn attach_guarded(
+    location: &Location,
+    role: Role,
+    kind: Kind,
+    options: &AttachOptions,
+) -> Result<Guarded, AttachError> {
+    let check = |opened: &Opened| check_kind(opened, kind);
+    let mapped = attach_checked(location, role, options, Guarding::On, check)?;
+    mapped.check_whole().map(Guarded::new)
 }
 
 /// Joins a ring whose other participants may do anything to its memory: only a sealed memfd will
@@ -86,7 +112,7 @@ pub fn attach_untrusted(
     kind: Kind,
     options: &AttachOptions,
 ) -> Result<Untrusted, AttachError> {
-    let mapped = attach_checked(location, role, options, |opened| {
+    let mapped = attach_checked(location, role, options, Guarding::Off, |opened| {
         check_kind(opened, kind)?;
         if opened.is_sealed {
             Ok(())
@@ -101,12 +127,13 @@ fn attach_checked(
     location: &Location,
     role: Role,
     options: &AttachOptions,
+    guarding: Guarding,
     check: impl Fn(&Opened) -> Result<(), AttachError>,
 ) -> Result<Mapped, AttachError> {
     for _ in 0..LOOKS {
         let opened = Opened::new(location, Access::ReadWrite, options.force_file_system)?;
         check(&opened)?;
-        if let Some(mapped) = join(opened, role, options)? {
+        if let Some(mapped) = join(opened, role, options, guarding)? {
             return Ok(mapped);
         }
     }
@@ -126,17 +153,21 @@ pub(super) fn join(
     opened: Opened,
     role: Role,
     options: &AttachOptions,
+    guarding: Guarding,
 ) -> Result<Option<Mapped>, AttachError> {
     let Some(pin) = opened.second()? else {
         return Ok(None);
     };
-    let map = Map::new(
+    let mut map = Map::new(
         &pin,
         &opened.geometry,
         opened.map_bytes(),
         Access::ReadWrite,
     )
     .map_err(OpenError::io("map the file"))?;
+    if guarding == Guarding::On {
+        map.watch(opened.system.page_bytes())?;
+    }
     if !map.is_published() {
         return Err(OpenError::from(HeaderError::StillBeingCreated).into());
     }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::geometry::{HeaderError, Kind};
-use crate::protocol::Damage;
+use crate::protocol::{CutShort, Damage};
 
 use super::Role;
 use super::location::FileSystemError;
+use super::sigbus::{GuardError, ROOM};
 
 /// Why a ring was not created. Nothing is left behind then.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +166,15 @@ pub enum AttachError {
     /// The name led to another file at every look.
     #[error("the file under that name was replaced again and again")]
     Replaced,
+    /// Somebody cut the file short meanwhile.
+    #[error(transparent)]
+    CutShort(#[from] CutShort),
+    /// So many mappings of this process are guarded already.
+    #[error("this process has {guards} guarded mappings, which is all that it may have")]
+    NoGuard {
+        /// How many.
+        guards: usize,
+    },
     /// The memory could not be locked.
     #[error("cannot lock {needed_bytes} bytes of memory, the limit is {limit_bytes}")]
     LockMemory {
@@ -300,6 +310,15 @@ impl OpenError {
     }
 }
 
+impl From<GuardError> for AttachError {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::NoRoom => Self::NoGuard { guards: ROOM },
+            GuardError::Handler(source) => OpenError::io("install the guard")(source).into(),
+        }
+    }
+}
+
 impl AttachError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
@@ -311,6 +330,8 @@ impl AttachError {
             Self::RoleTaken { .. } => "end that process first, or use an MPMC ring",
             Self::NoRow { .. } => "detach one, or create the ring with room for more participants",
             Self::LockMemory { .. } => "raise the limit (ulimit -l), or do without locked memory",
+            Self::CutShort(_) => CUT_SHORT_HINT,
+            Self::NoGuard { .. } => "detach one, or attach without a guard",
             Self::Forked => "attach in the child",
             Self::Damaged(_) => DAMAGED_HINT,
         })
@@ -357,6 +378,7 @@ fn descriptor_limit() -> u64 {
 
 const READ_ONLY_HINT: &str = "mount it for writing, or choose another place";
 const DESCRIPTOR_HINT: &str = "close some, or raise the limit (ulimit -n)";
+const CUT_SHORT_HINT: &str = "remove the ring and create it again, or use a memfd: it is sealed";
 const FILE_SYSTEM_HINT: &str = "put the ring under /dev/shm, or force it and lose the guarantees";
 const OTHER_BOOT_HINT: &str = "recover it and accept the other boot, or remove it";
 const DAMAGED_HINT: &str =

@@ -270,6 +270,17 @@ impl FileSystem {
         matches!(self.magic, TMPFS | EXT4 | XFS)
     }
 
+    /// Bytes of a page of a mapping.
+    pub(super) fn page_bytes(self) -> u64 {
+        // SAFETY: takes an integer.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page_bytes = u64::try_from(page_bytes).unwrap_or(1 << 16);
+        match self.magic {
+            HUGETLBFS => self.block_bytes.max(page_bytes),
+            _ => page_bytes,
+        }
+    }
+
     /// Bytes that files may still allocate.
     pub(super) fn available_bytes(self) -> u64 {
         self.free_blocks.saturating_mul(self.block_bytes)

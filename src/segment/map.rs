@@ -7,7 +7,8 @@
 //! 2. `data_offset` is a multiple of 64 KiB behind the rows, of which there are `participants`: a
 //!    [`Geometry`] is checked before it exists.
 //! 3. The mapping stays at its address until the `Map` is dropped, and is not in forked children.
-//! 4. Everything that is handed out as a reference is an atomic, or made of atomics.
+//! 4. A guard is watching from before the first access until the mapping is about to go.
+//! 5. Everything that is handed out as a reference is an atomic, or made of atomics.
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,7 @@ use crate::sync::{AtomicU64, Leases, Ordering, ReadLease, WriteLease};
 
 use super::fork;
 use super::location::Access;
+use super::sigbus::{Guard, GuardError};
 
 /// Words of the header.
 pub(super) const HEADER_WORDS: usize = (HEADER_BYTES / 8) as usize;
@@ -30,6 +32,8 @@ pub(super) const HEADER_WORDS: usize = (HEADER_BYTES / 8) as usize;
 /// A mapped ring.
 #[derive(Debug)]
 pub struct Map {
+    /// Dropped before the mapping.
+    guard: Option<Guard>,
     raw: MmapRaw,
     participants: u16,
     data_offset: u64,
@@ -66,11 +70,25 @@ impl Map {
         })?;
         raw.advise(Advice::DontDump)?;
         Ok(Self {
+            guard: None,
             raw,
             participants: geometry.participants,
             data_offset: geometry.data_offset,
             data_bytes: geometry.data_bytes,
         })
+    }
+
+    /// Has it watched from here on, before anything in it is touched.
+    pub(super) fn watch(&mut self, page_bytes: u64) -> Result<(), GuardError> {
+        let guard = Guard::new(self.raw.as_mut_ptr(), self.raw.len(), page_bytes)?;
+        self.guard = Some(guard);
+        Ok(())
+    }
+
+    /// Whether it is guarded and part of it is zeroes in the place of what the file has lost.
+    #[inline]
+    pub(super) fn is_cut(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_cut)
     }
 
     /// Asks for transparent huge pages; a file system that has none ignores it.
@@ -139,7 +157,7 @@ unsafe impl Store for Map {
             .at(CONTROL_OFFSET, size_of::<Control>() as u64)
             .cast::<Control>();
         // SAFETY: inside the mapping (INV-1), at a multiple of 128 bytes from a page, valid as long
-        // as `self` (INV-3); all of its fields are atomics, which others may write (INV-4).
+        // as `self` (INV-3); all of its fields are atomics, which others may write (INV-5).
         unsafe { &*control }
     }
 

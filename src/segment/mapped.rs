@@ -18,11 +18,13 @@ use std::sync::{Mutex, PoisonError};
 use crate::geometry::Geometry;
 use crate::layout::ROW_FREE;
 use crate::protocol::recovery::{self, Shape};
-use crate::protocol::{Attachment, ElementType, Owner, Recovered, Store, ZeroCopy};
+use crate::protocol::{
+    Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, owners,
+};
 use crate::sync::Ordering;
 
 use super::Role;
-use super::attach::{AttachOptions, join};
+use super::attach::{AttachOptions, Guarding, join};
 use super::error::AttachError;
 use super::fork::Private;
 use super::liveness::{Bytes, is_free};
@@ -78,7 +80,8 @@ impl Mapped {
             path: None,
             ..self.opened.again()?
         };
-        let mut another = join(opened, role, &self.options)?.ok_or(AttachError::Replaced)?;
+        let joined = join(opened, role, &self.options, Guarding::Off)?;
+        let mut another = joined.ok_or(AttachError::Replaced)?;
         another.opened.path.clone_from(&self.opened.path);
         Ok(another)
     }
@@ -101,6 +104,25 @@ impl Mapped {
         self.opened.header.ring_id
     }
 
+    /// Whether somebody of the other role lives. Roles are for display, and this decides nothing
+    /// but what a waiter is told whose ring has no name.
+    fn has_peers(&self) -> bool {
+        let role = |owner| {
+            // relaxed: display only.
+            self.map.row(owner).role.load(Ordering::Relaxed)
+        };
+        let mine = role(self.me);
+        owners(&*self.map).any(|owner| role(owner) != mine && self.is_alive(owner))
+    }
+
+    /// Whether part of the file was gone when it attached, or has gone since.
+    pub(super) fn check_whole(self) -> Result<Self, AttachError> {
+        if self.map.is_cut() {
+            return Err(AttachError::CutShort(self.opened.cut()));
+        }
+        Ok(self)
+    }
+
     /// Which life of the ring's content this is.
     pub fn generation(&self) -> u64 {
         self.opened.header.generation
@@ -110,6 +132,7 @@ impl Mapped {
 impl Attachment for Mapped {
     type Store = Map;
     const COPY_BY_WORDS: bool = false;
+    const GUARDED: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
@@ -152,12 +175,97 @@ impl Attachment for Mapped {
         self.opened.file.is_here()
     }
 
-    fn is_replaced(&self) -> bool {
-        self.is_here() && self.opened.is_replaced()
+    fn gone(&self) -> Gone {
+        Gone::Forked
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        if !self.is_here() {
+            return None;
+        }
+        self.opened.loss(|| self.has_peers())
     }
 }
 
 impl ZeroCopy for Mapped {}
+
+/// A participant to whom a file that somebody cuts short is an error and not SIGBUS.
+///
+/// See `attach_guarded` of the handles. It costs a look at a mark with each operation, and a load
+/// from each page of a record before it is lent.
+#[derive(Debug)]
+pub struct Guarded(Mapped);
+
+impl Guarded {
+    /// Of a mapping that is watched.
+    pub(super) fn new(mapped: Mapped) -> Self {
+        Self(mapped)
+    }
+
+    /// The participant itself.
+    pub fn mapped(&self) -> &Mapped {
+        &self.0
+    }
+}
+
+impl Attachment for Guarded {
+    type Store = Map;
+    const COPY_BY_WORDS: bool = false;
+    const GUARDED: bool = true;
+
+    #[inline]
+    fn store(&self) -> &Map {
+        self.0.store()
+    }
+
+    #[inline]
+    fn me(&self) -> Owner {
+        self.0.me()
+    }
+
+    #[inline]
+    fn shape(&self) -> &Shape {
+        self.0.shape()
+    }
+
+    fn element(&self) -> Option<&ElementType> {
+        self.0.element()
+    }
+
+    fn mend(&self) -> Recovered {
+        if self.is_here() {
+            self.0.mend()
+        } else {
+            Recovered::default()
+        }
+    }
+
+    fn is_alive(&self, owner: Owner) -> bool {
+        self.0.is_alive(owner)
+    }
+
+    #[inline]
+    fn is_here(&self) -> bool {
+        self.0.is_here() && !self.0.map.is_cut()
+    }
+
+    fn gone(&self) -> Gone {
+        if self.0.is_here() {
+            Gone::CutShort(self.0.opened.cut())
+        } else {
+            Gone::Forked
+        }
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        if self.0.is_here() && self.0.map.is_cut() {
+            return Some(Loss::CutShort(self.0.opened.cut()));
+        }
+        self.0.loss()
+    }
+}
+
+impl ZeroCopy for Guarded {}
 
 impl Drop for Mapped {
     fn drop(&mut self) {
@@ -195,6 +303,7 @@ impl Untrusted {
 impl Attachment for Untrusted {
     type Store = Map;
     const COPY_BY_WORDS: bool = true;
+    const GUARDED: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
@@ -228,7 +337,11 @@ impl Attachment for Untrusted {
         self.0.is_here()
     }
 
-    fn is_replaced(&self) -> bool {
-        self.0.is_replaced()
+    fn gone(&self) -> Gone {
+        self.0.gone()
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        self.0.loss()
     }
 }

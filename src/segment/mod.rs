@@ -10,7 +10,8 @@
 //! nothing here panics, loops for ever or touches memory outside the mapping. A damaged file gives
 //! a typed error. What we cannot stop others from doing:
 //! - to make the file shorter: then our next access beyond its end is SIGBUS. A memfd is sealed
-//!   against it, and [`Untrusted`] insists on the seal;
+//!   against it, and [`Untrusted`] insists on the seal. Under a path, [`Guarded`] makes an error of
+//!   it, within the limits that `sigbus` tells;
 //! - to write to bytes that the protocol gave to us: those who share a ring as [`Mapped`] promise
 //!   not to, which is why their attaching is `unsafe` further up. [`Untrusted`] lends no slices and
 //!   copies by words instead;
@@ -24,6 +25,7 @@
 //! | `create`, `newborn` | a file that is born whole |
 //! | `open` | all checks before a byte is mapped |
 //! | `map` | the mapping, as a `Store`: the only raw pointers |
+//! | `sigbus` | the guard of a mapping whose file may be cut short |
 //! | `attach` | rows and locks: becoming a participant |
 //! | `mapped` | the attachment of a handle |
 //! | `recover` | mending: of one row, of a ring, of a ring from another boot |
@@ -66,11 +68,12 @@ mod newborn;
 mod open;
 mod recover;
 mod remove;
+mod sigbus;
 
 #[cfg(test)]
 mod tests;
 
-pub use attach::{AttachOptions, attach, attach_untrusted};
+pub use attach::{AttachOptions, attach, attach_guarded, attach_untrusted};
 pub use create::{CreateOptions, create, create_memfd};
 pub use error::{AttachError, CreateError, InspectError, OpenError, RecoverError, RemoveError};
 pub use inspect::{
@@ -78,7 +81,7 @@ pub use inspect::{
 };
 pub use location::{FileSystemError, Location, ShmNameError, share};
 pub use map::Map;
-pub use mapped::{Mapped, Untrusted};
+pub use mapped::{Guarded, Mapped, Untrusted};
 pub use recover::{RecoverOptions, recover};
 pub use remove::remove;
 

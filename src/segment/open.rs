@@ -13,6 +13,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use crate::geometry::{Geometry, HeaderError};
 use crate::layout::{HEADER_BYTES, Header};
+use crate::protocol::{CutShort, Loss};
 
 use super::error::OpenError;
 use super::fork::Private;
@@ -109,13 +110,34 @@ impl Opened {
         }
     }
 
-    /// Whether the file has lost its name to another one.
-    pub(super) fn is_replaced(&self) -> bool {
-        let Some(path) = &self.path else { return false };
-        let (Ok(mine), Ok(named)) = (self.file.metadata(), std::fs::metadata(path)) else {
-            return false;
-        };
-        mine.nlink() == 0 && (mine.dev(), mine.ino()) != (named.dev(), named.ino())
+    /// What has become of the file since it was opened, if anything has. `has_peers` tells whether
+    /// anybody lives who could end a wait; it is asked only when the name is gone.
+    pub(super) fn loss(&self, has_peers: impl FnOnce() -> bool) -> Option<Loss> {
+        let mine = self.file.metadata().ok()?;
+        if mine.len() < self.geometry.file_bytes {
+            return Some(Loss::CutShort(self.cut_to(mine.len())));
+        }
+        match std::fs::metadata(self.path.as_ref()?) {
+            Ok(named) if (mine.dev(), mine.ino()) != (named.dev(), named.ino()) => {
+                Some(Loss::Replaced)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (mine.nlink() == 0 && !has_peers()).then_some(Loss::Removed)
+            }
+            _ => None,
+        }
+    }
+
+    /// How much of the file is left.
+    pub(super) fn cut(&self) -> CutShort {
+        self.cut_to(self.file.metadata().map_or(0, |metadata| metadata.len()))
+    }
+
+    fn cut_to(&self, found_bytes: u64) -> CutShort {
+        CutShort {
+            found_bytes,
+            expected_bytes: self.geometry.file_bytes,
+        }
     }
 
     /// Bytes to map.

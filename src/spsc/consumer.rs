@@ -8,7 +8,7 @@ use crate::error::{ReadError, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, REDELIVERED, RELEASED};
 use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
-use crate::protocol::{Attachment, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::protocol::{Attachment, Gone, Owner, Store, ZeroCopy, copy, slot_ring};
 use crate::sync::ReadLease;
 use crate::wait::{self, Wait};
 
@@ -140,21 +140,21 @@ impl<A: Attachment> Consumer<A> {
     /// everything before it, and returns its tag.
     ///
     /// # Errors
-    /// See [`TryReadError`]; `payload` is left as it was.
+    /// See [`TryReadError`]; `payload` is left as it was, or is empty after `CutShort`.
     #[inline]
     pub fn try_pop(&mut self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
         let found = self.try_find()?;
-        Ok(self.take(found, payload))
+        self.take(found, payload)
     }
 
     /// Waits for a record and copies it as [`try_pop`](Self::try_pop) does.
     ///
     /// # Errors
-    /// See [`ReadError`]; `payload` is left as it was.
+    /// See [`ReadError`]; `payload` is left as it was, or is empty after `CutShort`.
     #[inline]
     pub fn pop(&mut self, payload: &mut Vec<u8>, wait: Wait) -> Result<u32, ReadError> {
         let found = self.find(wait)?;
-        Ok(self.take(found, payload))
+        self.take(found, payload)
     }
 
     #[inline]
@@ -162,12 +162,16 @@ impl<A: Attachment> Consumer<A> {
         clippy::cast_possible_truncation,
         reason = "checked against the longest record"
     )]
-    fn take(&mut self, found: Found, payload: &mut Vec<u8>) -> u32 {
+    fn take<E: From<Gone>>(&mut self, found: Found, payload: &mut Vec<u8>) -> Result<u32, E> {
         payload.clear();
         payload.resize(found.len as usize, 0);
         copy::empty::<A>(self.participant.store(), found.payload_offset, payload);
+        if !self.participant.is_whole() {
+            payload.clear();
+            return Err(self.participant.gone());
+        }
         self.release_all();
-        found.tag
+        Ok(found.tag)
     }
 
     /// Ends the stream: the producer's further claims are refused. What is committed can still be
@@ -187,10 +191,15 @@ fn try_find<A: Attachment>(
     reader: &mut Reader,
 ) -> Result<Found, TryReadError> {
     if !participant.attachment().is_here() {
-        return Err(TryReadError::Forked);
+        return Err(participant.gone());
     }
-    match reader.read(shape, participant.store()) {
-        Ok(found) => Ok(found),
+    let outcome = reader.read(shape, participant.store());
+    if !participant.is_whole() {
+        return Err(participant.gone());
+    }
+    match outcome {
+        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
+        Ok(_) => Err(participant.gone()),
         Err(ReadRefusal::Damaged(damage)) => Err(TryReadError::Damaged(damage)),
         Err(ReadRefusal::Empty) => Err(empty_or_closed(participant, shape, reader)),
     }

@@ -210,7 +210,7 @@ fn try_span<A: Attachment>(
         return Err(too_long(shape, len));
     }
     if !participant.attachment().is_here() {
-        return Err(TryClaimError::Forked);
+        return Err(participant.gone());
     }
     let store = participant.store();
     let mut claim = || writer.claim(shape, store, len as u64, wait::real_fences(store));
@@ -218,6 +218,9 @@ fn try_span<A: Attachment>(
         Err(WriteRefusal::Full { head }) if participant.refused(FULL, head) => claim(),
         outcome => outcome,
     };
+    if !participant.is_whole() {
+        return Err(participant.gone());
+    }
     outcome.map_err(|refusal| match refusal {
         WriteRefusal::Full { .. } => TryClaimError::Full,
         WriteRefusal::Closed => {

@@ -171,8 +171,10 @@ impl<'w> Waiter<'w> {
             How::Spin => 1 << 20,
             How::Yield | How::Block => 1 << 14,
         };
-        if self.looks.is_multiple_of(looks_per_name) && attachment.is_replaced() {
-            return Err(WaitEnd::Replaced);
+        if self.looks.is_multiple_of(looks_per_name)
+            && let Some(loss) = attachment.loss()
+        {
+            return Err(WaitEnd::Lost(loss));
         }
         match self.remaining() {
             Some(Duration::ZERO) => Err(WaitEnd::TimedOut),
@@ -203,10 +205,10 @@ impl<'w> Waiter<'w> {
             return Err(WaitEnd::TimedOut);
         }
         let woken = sleep(self.event, armed, timeout);
-        if !woken && attachment.is_replaced() {
-            return Err(WaitEnd::Replaced);
+        match if woken { None } else { attachment.loss() } {
+            Some(loss) => Err(WaitEnd::Lost(loss)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     #[cfg(loom)]

@@ -21,7 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::{BOUND, arm, real_fences, sleep, wake_all};
 use crate::handle::Side;
 use crate::layout::EventLine;
-use crate::protocol::Attachment;
+use crate::protocol::{Attachment, Gone};
 
 /// An eventfd and the thread that feeds it.
 pub(crate) struct Helper<A: Attachment> {
@@ -109,7 +109,8 @@ impl<A: Attachment> Drop for Helper<A> {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        if !self.shared.attachment.is_here() {
+        let attachment = &self.shared.attachment;
+        if !attachment.is_here() && attachment.gone() == Gone::Forked {
             return; // A forked child has no such thread.
         }
         self.shared.orders().stop = true;
@@ -129,7 +130,7 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             continue;
         }
         shared.attachment.mend();
-        if real_fences(shared.attachment.store()) || shared.attachment.is_replaced() {
+        if real_fences(shared.attachment.store()) || shared.attachment.loss().is_some() {
             signal(shared, armed);
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use super::{bytes, join_bytes, join_slots};
 use crate::protocol::recovery::Shape;
 use crate::protocol::{Attachment, byte_ring, slot_ring};
-use crate::segment::{CreateError, CreateOptions, Location, Mapped, Role, create};
+use crate::segment::{CreateOptions, Location, Mapped, Role, create};
 
 const TASK: &str = "ANNULUS_TEST_TASK";
 const PATH: &str = "ANNULUS_TEST_PATH";
@@ -21,23 +21,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn start(task: &str, path: &Path) -> Self {
-        Self::start_as(Command::new(std::env::current_exe().unwrap()), task, path)
-    }
-
-    /// In a mount namespace of its own, in which it may mount: as root, or as root of a user
-    /// namespace.
-    pub(super) fn start_apart(task: &str, path: &Path) -> Self {
-        let mut apart = Command::new("unshare");
-        apart.arg("--mount");
-        if !nix::unistd::geteuid().is_root() {
-            apart.args(["--user", "--map-root-user"]);
-        }
-        apart.arg(std::env::current_exe().unwrap());
-        Self::start_as(apart, task, path)
-    }
-
-    fn start_as(mut program: Command, task: &str, path: &Path) -> Self {
-        let mut process = program
+        let mut process = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
                 "segment::tests::children::as_a_child",
@@ -123,8 +107,6 @@ fn as_a_child() {
         "hold a slot" => hold_slots(&path, false),
         "hold a record" => hold_slots(&path, true),
         "create under a umask" => create_under_a_umask(&path),
-        "create under a limit" => create_under_a_limit(&path),
-        "fill a small tmpfs" => fill_a_small_tmpfs(&path),
         other => panic!("no such task: {other}"),
     }
 }
@@ -178,53 +160,4 @@ fn create_under_a_umask(path: &Path) {
     };
     create(&Location::from(path), &bytes(), &options).unwrap();
     say("created");
-}
-
-fn create_under_a_limit(path: &Path) {
-    let limit = libc::rlimit {
-        rlim_cur: 4096,
-        rlim_max: 4096,
-    };
-    // SAFETY: the limit is ours.
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
-    assert_eq!(set, 0);
-    match create(&Location::from(path), &bytes(), &CreateOptions::default()) {
-        Err(CreateError::FileSizeLimit {
-            needed_bytes,
-            limit_bytes,
-        }) => {
-            say(&format!("{needed_bytes} {limit_bytes}"));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn fill_a_small_tmpfs(directory: &Path) {
-    let target = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).unwrap();
-    let (source, system, data) = (c"none", c"tmpfs", c"size=1M");
-    // SAFETY: four strings that end in a zero and outlive the call.
-    let mounted = unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            system.as_ptr(),
-            0,
-            data.as_ptr().cast(),
-        )
-    };
-    assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
-    let location = Location::path(directory.join("large.ring"));
-    let large = crate::geometry::Geometry::spsc(1 << 20, None).unwrap();
-    match create(&location, &large, &CreateOptions::default()) {
-        Err(CreateError::NoSpace {
-            needed_bytes,
-            available_bytes,
-        }) => {
-            assert_eq!(std::fs::read_dir(directory).unwrap().count(), 0);
-            // Nothing is left behind: what fits still fits.
-            create(&location, &bytes(), &CreateOptions::default()).unwrap();
-            say(&format!("{needed_bytes} {available_bytes}"));
-        }
-        other => panic!("{other:?}"),
-    }
 }

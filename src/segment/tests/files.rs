@@ -104,26 +104,6 @@ fn of_racing_creators_exactly_one_wins() {
 }
 
 #[test]
-fn a_size_beyond_the_limit_is_an_error_and_no_signal() {
-    let (directory, path) = place();
-    let mut peer = Peer::start("create under a limit", &path);
-    assert_eq!(peer.hear(), format!("{} 4096", bytes().file_bytes));
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
-}
-
-#[test]
-fn a_full_file_system_is_an_error_with_numbers() {
-    let (directory, _) = place();
-    let mut peer = Peer::start_apart("fill a small tmpfs", directory.path());
-    let said = peer.hear();
-    let numbers: Vec<u64> = said
-        .split(' ')
-        .map(|number| number.parse().unwrap())
-        .collect();
-    assert!(numbers[0] > 1 << 20 && numbers[1] <= 1 << 20, "{said}");
-}
-
-#[test]
 fn what_dead_creators_left_is_swept_and_what_living_ones_build_is_not() {
     let (directory, path) = place();
     let name = path.file_name().unwrap();
@@ -206,28 +186,6 @@ fn a_header_of_another_make_is_refused() {
             found: Kind::SpscBytes,
             expected: Kind::MpmcSlots
         })
-    ));
-}
-
-#[test]
-fn a_short_or_sparse_file_is_an_error_and_no_signal() {
-    let (_directory, path) = created(&bytes());
-    let whole = fs::read(&path).unwrap();
-    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(bytes().file_bytes - 1).unwrap();
-    assert!(matches!(
-        open_error(join_bytes(&path, Role::Consumer)),
-        OpenError::Header(HeaderError::TooShort { .. })
-    ));
-    file.set_len(0).unwrap();
-    file.set_len(bytes().file_bytes).unwrap();
-    file.write_all_at(&whole[..4096], 0).unwrap();
-    assert!(matches!(
-        open_error(join_bytes(&path, Role::Consumer)),
-        OpenError::Sparse {
-            allocated_bytes: 4096,
-            ..
-        }
     ));
 }
 

@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use super::children::{Peer, slots_of};
 use super::{bytes, created, join_bytes, join_slots, slots};
 use crate::layout::{ROW_ATTACHED, ROW_RECOVERING};
-use crate::protocol::{Attachment, Owner, Store, recovery, slot_ring};
+use crate::protocol::{Attachment, Loss, Owner, Store, recovery, slot_ring};
 use crate::segment::fork::Private;
 use crate::segment::liveness::{Bytes, Lock, try_lock};
 use crate::segment::location::Access;
@@ -329,11 +329,18 @@ fn forks_amid_attaching_keep_no_lock() {
 fn a_handle_notices_that_its_name_has_gone_to_another_ring() {
     let (_directory, path) = created(&bytes());
     let producer = join_bytes(&path, Role::Producer).unwrap();
-    assert!(!producer.is_replaced());
+    let consumer = join_bytes(&path, Role::Consumer).unwrap();
+    assert_eq!(producer.loss(), None);
     std::fs::remove_file(&path).unwrap();
-    assert!(!producer.is_replaced(), "nobody has taken the name yet");
+    assert_eq!(
+        producer.loss(),
+        None,
+        "nobody has the name, somebody is left"
+    );
+    drop(consumer);
+    assert_eq!(producer.loss(), Some(Loss::Removed), "nobody is left");
     crate::segment::create(&Location::from(&path), &bytes(), &Default::default()).unwrap();
-    assert!(producer.is_replaced());
+    assert_eq!(producer.loss(), Some(Loss::Replaced));
     assert!(
         producer.another(Role::Producer).is_err(),
         "one of the old file"
