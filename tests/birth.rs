@@ -10,7 +10,7 @@
 //! | error | by whom | why it is right |
 //! | --- | --- | --- |
 //! | `AlreadyExists` | a creator | another one was quicker, and its ring is there |
-//! | `NotFound` | an opener | there was no ring yet; it asks again until one is there or nobody can make one |
+//! | `NotFound` | an opener | there was no ring; it asks again until nobody can make one |
 //! | `RoleTaken` | an SPSC opener | the row of that role has somebody who lives |
 //!
 //! Anything else fails the test, and so does a system call at which nobody was killed.
