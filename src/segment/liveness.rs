@@ -237,6 +237,7 @@ fn process_start() -> Option<u64> {
 }
 
 /// Nanoseconds since 1970 by the wall clock; 0 if it stands before that.
+#[expect(clippy::disallowed_methods, reason = "for display: see `clippy.toml`")]
 pub(super) fn now_unix_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| {
