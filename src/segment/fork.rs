@@ -102,6 +102,23 @@ impl Mark {
         self.0.load(Ordering::Relaxed) == HERE
     }
 
+    /// Where it stands, for whoever can only keep a number.
+    pub(super) fn address(self) -> u64 {
+        core::ptr::from_ref(self.0).expose_provenance() as u64
+    }
+
+    /// The mark that stands at an address.
+    ///
+    /// # Safety
+    /// The address was given by [`Mark::address`], in this process or in one of which this is a
+    /// copy.
+    #[expect(clippy::cast_possible_truncation, reason = "an address")]
+    pub(super) unsafe fn at(address: u64) -> Self {
+        let word = core::ptr::with_exposed_provenance::<AtomicU64>(address as usize);
+        // SAFETY: the page of a mark stays mapped, in copies of the process as well (INV-4).
+        Self(unsafe { &*word })
+    }
+
     fn wipe(self) {
         // relaxed: the child has a single thread.
         self.0.store(0, Ordering::Relaxed);
@@ -120,6 +137,15 @@ impl List {
         self.mark = Some(mark);
         Ok(mark)
     }
+}
+
+/// The mark of this process.
+///
+/// # Errors
+/// Out of memory for it.
+pub(super) fn mark() -> io::Result<Mark> {
+    install_handlers()?;
+    list().mark()
 }
 
 /// Runs `section` while no thread of this process can fork. It must be short.

@@ -46,7 +46,7 @@ use std::sync::OnceLock;
 
 use crate::sync::{AtomicU64, Ordering, full_fence, signal_fence};
 
-use super::fork;
+use super::fork::{self, Mark};
 
 /// Guarded mappings of a process at a time.
 pub(super) const ROOM: usize = 1024;
@@ -60,7 +60,7 @@ struct Entry {
     end: AtomicU64,
     /// Bytes of a page of the mapping, a power of two.
     page_bytes: AtomicU64,
-    /// The generation of the process that it belongs to.
+    /// Where the mark of the process stands that it belongs to; 0 before the first one.
     process: AtomicU64,
 }
 
@@ -103,10 +103,8 @@ impl Guard {
     /// Watches `bytes` bytes from `start` on, which are mapped and were not touched yet.
     pub(super) fn new(start: *mut u8, bytes: usize, page_bytes: u64) -> Result<Self, GuardError> {
         install().map_err(GuardError::Handler)?;
-        let process = fork::generation();
-        let taken = TABLE
-            .iter()
-            .find_map(|entry| Some((entry, entry.take(process)?)));
+        let process = fork::mark().map_err(GuardError::Handler)?.address();
+        let taken = TABLE.iter().find_map(|entry| Some((entry, entry.take()?)));
         let (entry, version) = taken.ok_or(GuardError::NoRoom)?;
         let start = start.expose_provenance() as u64;
         let fields = [
@@ -145,11 +143,11 @@ impl Drop for Guard {
 
 impl Entry {
     /// Takes an entry that nobody has, or whose process is another one. Its new version.
-    fn take(&self, process: u64) -> Option<u64> {
+    fn take(&self) -> Option<u64> {
         // relaxed: the exchange decides.
         let state = self.state.load(Ordering::Relaxed);
-        // relaxed: as above; an entry that is being filled is nobody's to take.
-        let is_stale = self.process.load(Ordering::Relaxed) != process && state & KIND != FILLING;
+        // An entry that is being filled is nobody's to take.
+        let is_stale = !self.is_here() && state & KIND != FILLING;
         if state & KIND != FREE && !is_stale {
             return None;
         }
@@ -162,6 +160,14 @@ impl Entry {
             Ordering::Relaxed,
         );
         taken.ok().map(|_| version)
+    }
+
+    /// Whether it was filled in this process.
+    fn is_here(&self) -> bool {
+        // relaxed: see `missing`; an entry that is being taken is looked at by its state.
+        let process = self.process.load(Ordering::Relaxed);
+        // SAFETY: nothing but 0 and addresses of marks was ever stored there.
+        process != 0 && unsafe { Mark::at(process) }.is_here()
     }
 
     /// The bounds of the missing part and the entry's version, if `address` lies in this mapping.
@@ -177,10 +183,10 @@ impl Entry {
             self.end.load(Ordering::Relaxed),
         );
         let page_bytes = self.page_bytes.load(Ordering::Relaxed);
-        let process = self.process.load(Ordering::Relaxed);
+        let is_here = self.is_here();
         full_fence();
         let again = self.state.load(Ordering::Relaxed);
-        let is_same = again & !KIND == state & !KIND && process == fork::generation();
+        let is_same = again & !KIND == state & !KIND && is_here;
         let is_mine = is_same && (start..end).contains(&address);
         is_mine.then(|| (address & !(page_bytes - 1), end, state & !KIND))
     }
