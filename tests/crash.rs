@@ -7,16 +7,16 @@
 //! thread that made them, and rings and logs lie in a directory under `/dev/shm` that goes with it.
 //!
 //! # How long
-//! As it stands, the file takes about a minute and a half and kills some thousands. Two variables
-//! make it the size that the acceptance of the ring asks for:
-//! - `ANNULUS_CHURN_SECONDS=60`: a sender and a receiver are killed every 50 ms for so long;
+//! As it stands, the file takes about a minute and a half and kills some thousands. These make it
+//! larger:
+//! - `ANNULUS_CHAOS_SECONDS=60`, `ANNULUS_CHAOS_KILLS=100000`: see `chaos`;
 //! - `ANNULUS_STOP_SECONDS=30`: whoever is stopped stays stopped for so long.
 //!
 //! Each test prints what it did: run with `--nocapture` to see it.
 //!
 //! | file | question |
 //! | --- | --- |
-//! | `churn`, `workers`, `tally`, `hits` | MPMC: does any kill lose, repeat or delay a record? |
+//! | `chaos` | MPMC: does anything that happens to a process lose, repeat or delay a record? |
 //! | `stop` | Is somebody who is stopped ever taken for dead? |
 //! | `bytes` | SPSC: does a restarted side go on exactly where the dead one was? |
 //! | `recovery` | What if those who recover die too? |
@@ -30,26 +30,24 @@
 
 mod crash {
     mod bytes;
+    mod chaos;
     pub(crate) mod child;
-    mod churn;
     mod forks;
-    mod hits;
     mod log;
     mod payload;
     mod recovery;
     mod sleepers;
     mod stop;
     mod system;
-    mod tally;
-    mod workers;
 
     use child::Task;
 
     /// What a child does, by the name that its parent calls it.
     pub(crate) fn play(task: &Task) {
         match task.role.as_str() {
-            "sender" => workers::send(task),
-            "receiver" => workers::receive(task),
+            "chaos" => chaos::direct(task),
+            "chaos-producer" => chaos::produce_anew(task),
+            "chaos-consumer" => chaos::consume_anew(task),
             "holder" => stop::hold(task),
             "byte-producer" => bytes::produce(task),
             "byte-consumer" => bytes::consume(task),

@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use annulus::segment::{Location, RecoverOptions, Snapshot, inspect, recover};
@@ -215,7 +214,7 @@ impl Side {
     fn start_doomed(self, ring: &Path, number: u64) -> Child {
         let within = Duration::from_micros(400);
         let aim = |log: &Log| log.aim(Step::Attaching, libc::SIGKILL, within);
-        Child::start_aimed(self.role(), ring, number, 0, Stdio::null(), aim)
+        Child::start_aimed(self.role(), ring, number, 0, aim)
     }
 
     /// What the ring counts of it.

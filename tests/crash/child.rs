@@ -1,5 +1,6 @@
 //! Children: how they are started, watched, stopped, killed and counted.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, Command, Stdio};
@@ -80,6 +81,19 @@ impl Task {
     }
 }
 
+/// This binary once more, to play `role`; it dies with `parent`.
+pub(crate) fn command(role: &str, parent: u32, ring: &Path, log: &Path, number: u64) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["role", "--exact", "--nocapture", "--test-threads=1"]);
+    command
+        .env(ROLE, role)
+        .env(PARENT, parent.to_string())
+        .env(RING, ring)
+        .env(LOG, log)
+        .env(NUMBER, number.to_string());
+    command
+}
+
 /// A child of this process. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -102,7 +116,18 @@ impl Child {
         entries: usize,
         input: Stdio,
     ) -> Self {
-        Self::start_aimed(role, ring, number, entries, input, |_| {})
+        Self::start_with(role, ring, number, entries, (input, Stdio::null()), |_| {})
+    }
+
+    /// A child whose lines the test reads.
+    pub(crate) fn start_speaking(role: &str, ring: &Path, number: u64, input: Stdio) -> Self {
+        Self::start_with(role, ring, number, 0, (input, Stdio::piped()), |_| {})
+    }
+
+    /// What a child that speaks says, line by line, until it has nothing more to say.
+    pub(crate) fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
+        let output = self.process.stdout.take().expect("it speaks");
+        BufReader::new(output).lines().map_while(Result::ok)
     }
 
     /// The same, with a log that `aim` has prepared: nothing the child does can come before it.
@@ -111,7 +136,18 @@ impl Child {
         ring: &Path,
         number: u64,
         entries: usize,
-        input: Stdio,
+        aim: impl FnOnce(&Log),
+    ) -> Self {
+        let quiet = (Stdio::null(), Stdio::null());
+        Self::start_with(role, ring, number, entries, quiet, aim)
+    }
+
+    fn start_with(
+        role: &str,
+        ring: &Path,
+        number: u64,
+        entries: usize,
+        (input, output): (Stdio, Stdio),
         aim: impl FnOnce(&Log),
     ) -> Self {
         static LOGS: AtomicU64 = AtomicU64::new(0);
@@ -119,17 +155,12 @@ impl Child {
         let log_path = ring.with_file_name(format!("{role}-{unique}.log"));
         let log = Log::create(&log_path, entries);
         aim(&log);
-        let mut command = Command::new(std::env::current_exe().expect("this binary"));
-        command.args(["role", "--exact", "--nocapture", "--test-threads=1"]);
-        command
-            .env(ROLE, role)
-            .env(PARENT, std::process::id().to_string());
-        command.stdin(input).stdout(Stdio::null());
-        command
-            .env(RING, ring)
-            .env(LOG, &log_path)
-            .env(NUMBER, number.to_string());
-        let process = command.spawn().expect("start a child");
+        let mut command = command(role, std::process::id(), ring, &log_path, number);
+        let process = command
+            .stdin(input)
+            .stdout(output)
+            .spawn()
+            .expect("start a child");
         Self {
             process,
             log_path,

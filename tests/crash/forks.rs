@@ -97,7 +97,8 @@ pub(crate) fn fork(task: &Task) {
 /// Forks. In the forked child the guard is dropped and `None` returned; the parent executes another
 /// program, waits for its order, and gets the guard back.
 fn in_both<G>(task: &Task, guard: G) -> Option<G> {
-    // SAFETY: this process has a single thread (`--test-threads=1` runs the role in the first one).
+    // SAFETY: the only other thread of this process waits for the role to come to its end, so that
+    // the child finds nothing half done.
     match unsafe { nix::unistd::fork() }.expect("fork") {
         ForkResult::Child => {
             drop(guard);

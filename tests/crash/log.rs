@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::system::{RunQueue, now_ns, signal_self_after};
+use super::system::{now_ns, signal_self_after};
 
 /// What a child is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +26,12 @@ pub(crate) enum Step {
     Claiming,
     /// Refused, and in a call that waits: spinning, yielding or asleep.
     Waiting,
-    /// Holds a claim that it writes or a record that it reads.
+    /// Holds a claim or a record.
     Holding,
+    /// Writes the bytes of its claim.
+    Writing,
+    /// Reads those of its record.
+    Reading,
     /// In `commit`, or in `release`.
     Publishing,
     /// Aborting, or requeueing.
@@ -41,13 +45,15 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Starting,
         Self::Attaching,
         Self::Idle,
         Self::Claiming,
         Self::Waiting,
         Self::Holding,
+        Self::Writing,
+        Self::Reading,
         Self::Publishing,
         Self::Undoing,
         Self::Detaching,
@@ -71,20 +77,14 @@ pub(crate) enum Word {
     Released,
     /// Records given back of its own will.
     Requeued,
-    /// Longest wait in nanoseconds, less the time in which there was no processor for it.
-    LongestWait,
-    /// When the wait in progress began, 0 if there is none.
-    WaitingSince,
-    /// `RunQueue::waited_ns` at that moment.
-    WaitingBase,
     /// The thread that plays the role.
     Thread,
     /// What the parent wants: 0 for nothing.
     Order,
     /// In which [`Step`] the child is to be hit: its number plus 1, or 0.
     AimStep,
-    /// The signal that is to hit it.
-    AimSignal,
+    /// What is to hit it: a signal, or a number that the test gives a meaning to.
+    AimBlow,
     /// It comes so many nanoseconds after the step began, at most.
     AimWithin,
     /// 1 from the moment at which a child that is about to be hit goes on.
@@ -95,6 +95,20 @@ pub(crate) enum Word {
     Answer,
     /// The same.
     SecondAnswer,
+    /// The same.
+    ThirdAnswer,
+    /// Longest wait in nanoseconds, less what is not the ring's doing.
+    LongestWait,
+    /// When the wait in progress began, 0 if there is none.
+    WaitingSince,
+    /// What was not the ring's doing until that moment.
+    WaitingBase,
+    /// Nanoseconds for which it was stopped.
+    Stopped,
+    /// Since when it has been in a system call that nobody can hurry, 0 if it is not.
+    BusySince,
+    /// 1 if something in it went wrong.
+    Failed,
 }
 
 const HEADER_WORDS: usize = 64;
@@ -158,9 +172,20 @@ impl Log {
     /// Tells that a step begins, which the caller's next call is about.
     pub(crate) fn enter(&self, step: Step) {
         self.set(Word::Step, step as u64);
-        if self.get(Word::AimStep) == step as u64 + 1 {
-            self.be_hit();
+        if let Some(signal) = self.blow_in(step) {
+            self.be_hit(signal);
         }
+    }
+
+    /// What is to hit this child in `step`.
+    pub(crate) fn blow_in(&self, step: Step) -> Option<u64> {
+        (self.get(Word::AimStep) == step as u64 + 1).then(|| self.get(Word::AimBlow))
+    }
+
+    /// In which step this child is to be hit.
+    pub(crate) fn aimed_step(&self) -> Option<Step> {
+        let number = usize::try_from(self.get(Word::AimStep)).expect("it fits");
+        number.checked_sub(1).map(|step| Step::ALL[step])
     }
 
     /// Sets a timer that hits this process in what it does next: nobody else is as quick.
@@ -168,12 +193,12 @@ impl Log {
     /// Setting it takes longer than many a step, so the process waits until it is about to go off
     /// before it goes on.
     #[cold]
-    fn be_hit(&self) {
+    pub(crate) fn be_hit(&self, signal: u64) {
         const LEAD_NS: u64 = 30_000;
         /// A timer goes off so much later than it should, about.
         const LATE_NS: u64 = 1500;
         self.set(Word::InStep, 0);
-        let signal = i32::try_from(self.get(Word::AimSignal)).expect("a signal");
+        let signal = i32::try_from(signal).expect("a signal");
         let armed = now_ns();
         let random = armed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         signal_self_after(signal, LEAD_NS + random % self.get(Word::AimWithin));
@@ -190,9 +215,14 @@ impl Log {
 
     /// Asks the child to have `signal` hit it in `step`, at some moment `within` its beginning.
     pub(crate) fn aim(&self, step: Step, signal: libc::c_int, within: Duration) {
+        self.aim_blow(step, signal.cast_unsigned().into(), within);
+    }
+
+    /// The same with what need not be a signal.
+    pub(crate) fn aim_blow(&self, step: Step, blow: u64, within: Duration) {
         let within_ns = u64::try_from(within.as_nanos()).expect("it fits");
         self.set(Word::AimWithin, within_ns.max(1));
-        self.set(Word::AimSignal, signal.cast_unsigned().into());
+        self.set(Word::AimBlow, blow);
         self.set(Word::AimStep, step as u64 + 1);
     }
 
@@ -218,42 +248,5 @@ impl Log {
         let count = usize::try_from(self.get(Word::Entries)).expect("it fits");
         let entries = &self.words()[HEADER_WORDS..HEADER_WORDS + count];
         entries.iter().map(|entry| entry.load(Ordering::Acquire))
-    }
-}
-
-/// Measures how long a child waits.
-///
-/// Counted is the time from the refusal to the return of the waiting call, less the time in which
-/// the child could run and the machine had no processor for it. That is not the ring's doing, the
-/// kernel counts it exactly (`schedstat`), and it is taken at the beginning and at the end of the
-/// same wait: so the bound holds on a crowded machine without being any wider.
-#[derive(Debug)]
-pub(crate) struct Stopwatch<'l> {
-    log: &'l Log,
-    run_queue: RunQueue,
-}
-
-impl<'l> Stopwatch<'l> {
-    pub(crate) fn new(log: &'l Log) -> Self {
-        Self {
-            log,
-            run_queue: RunQueue::of_this_thread(),
-        }
-    }
-
-    /// Runs `wait` and remembers the longest.
-    pub(crate) fn time<T>(&self, wait: impl FnOnce() -> T) -> T {
-        let (began, base) = (now_ns(), self.run_queue.waited_ns());
-        self.log.set(Word::WaitingBase, base);
-        self.log.set(Word::WaitingSince, began);
-        let value = wait();
-        self.log.set(Word::WaitingSince, 0);
-        let longest = self.log.get(Word::LongestWait);
-        let wall = now_ns().saturating_sub(began);
-        if wall > longest {
-            let net = wall.saturating_sub(self.run_queue.waited_ns() - base);
-            self.log.set(Word::LongestWait, longest.max(net));
-        }
-        value
     }
 }

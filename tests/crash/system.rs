@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use nix::sys::prctl::set_pdeathsig;
+use nix::errno::Errno;
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -80,6 +82,57 @@ pub(crate) fn die_with(parent: u32) {
     if std::os::unix::process::parent_id() != parent {
         std::process::exit(1); // It was gone before we asked.
     }
+}
+
+/// Waits until the standard input ends, but not longer than so.
+pub(crate) fn wait_for_end_of_input(at_most: Duration) {
+    let mut input = libc::pollfd {
+        fd: 0,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let ms = libc::c_int::try_from(at_most.as_millis()).expect("it fits");
+    // SAFETY: one `pollfd`, which is a local, and which the call does not keep.
+    unsafe { libc::poll(&raw mut input, 1, ms) };
+}
+
+/// Something that happened to a child of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Stopped,
+    Exited(i32),
+    Killed(Signal),
+}
+
+/// The next thing that has happened to any child of ours; it is reaped if it has ended.
+pub(crate) fn next_event() -> Option<(u32, Event)> {
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    match waitid(Id::All, flags) {
+        Ok(WaitStatus::Exited(pid, code)) => Some((pid, Event::Exited(code))),
+        Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid, Event::Killed(signal))),
+        Ok(WaitStatus::Stopped(pid, _)) => Some((pid, Event::Stopped)),
+        Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => None,
+        other => panic!("waitid: {other:?}"),
+    }
+    .map(|(pid, event)| (pid.as_raw().cast_unsigned(), event))
+}
+
+/// Whether this process has children, dead or alive.
+pub(crate) fn has_children() -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, flags) != Err(Errno::ECHILD)
+}
+
+/// Has the children of our children become ours when their parents die.
+pub(crate) fn adopt_orphans() {
+    set_child_subreaper(true).expect("any process may ask for this");
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .expect("/proc is mounted")
+        .count()
 }
 
 /// Has this thread go before other work of the machine, where the system allows it (to root).
