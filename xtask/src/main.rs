@@ -5,6 +5,8 @@
 //! - `torture` kills and stops participants at every instruction of every operation.
 //! - `sabotage` breaks the code on purpose: the tests must find each break.
 //! - `aarch64` runs the library's unit tests on an emulated aarch64.
+//! - `sanitize` runs tests under ThreadSanitizer or AddressSanitizer.
+//! - `mutants` changes the library in small ways and looks which change no test notices.
 #![expect(
     clippy::print_stdout,
     reason = "a command line tool talks to its terminal"
@@ -12,7 +14,9 @@
 
 mod aarch64;
 mod fuzz;
+mod mutants;
 mod sabotage;
+mod sanitize;
 mod setup;
 mod shell;
 mod steps;
@@ -56,6 +60,26 @@ enum Command {
     /// library, a cross linker and qemu-user where they are missing. The toolchains of rustup stay
     /// as they are.
     Aarch64,
+    /// Run the library's tests under a sanitizer (not part of `cargo xtask test`)
+    ///
+    /// Installs nightly and its `rust-src` where they are missing: the standard library is
+    /// instrumented as well.
+    Sanitize {
+        /// Which one
+        #[arg(value_name = "SANITIZER")]
+        sanitizer: sanitize::Sanitizer,
+    },
+    /// Change the library in small ways, and name the changes that no test notices
+    ///
+    /// Runs cargo-mutants, which is installed if it is missing, as `.cargo/mutants.toml` says.
+    Mutants {
+        /// Only these source files, or patterns of them; all if none is named
+        #[arg(value_name = "FILE")]
+        files: Vec<String>,
+        /// How many mutants are tested at once
+        #[arg(long, value_name = "COUNT", default_value_t = 1)]
+        jobs: u32,
+    },
     /// Kill and stop participants at every instruction of every operation, and check what is left
     ///
     /// Steps real processes through ptrace, so it needs Linux on x86_64. Build it with `--release`.
@@ -90,6 +114,12 @@ fn main() -> ExitCode {
         Command::Torture(args) => torture::run(&args),
         Command::Sabotage(args) => sabotage::run(&args, &root()),
         Command::Aarch64 => aarch64::run(&root()).map(|()| ExitCode::SUCCESS),
+        Command::Sanitize { sanitizer } => {
+            sanitize::run(&root(), sanitizer).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Mutants { files, jobs } => {
+            mutants::run(&root(), &files, jobs).map(|()| ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -89,7 +89,7 @@ fn component(subcommand: &str, component: &str) -> Result<()> {
 }
 
 /// Tries to install a nightly toolchain; the fuzz step can do without one.
-fn install_nightly() {
+pub(crate) fn install_nightly() {
     if nightly() {
         return;
     }
