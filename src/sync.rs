@@ -1,8 +1,15 @@
-//! The only file that names raw atomics: std's in a normal build, loom's under `--cfg loom`.
+//! The only file that names raw atomics: std's in a normal build, loom's under `--cfg loom`, and
+//! shuttle's under `--cfg loom --cfg shuttle`.
 //!
 //! The rest of the crate uses the newtypes below, so that the same source runs between processes
 //! and under loom. Outside loom each newtype is `repr(transparent)` and costs nothing, so a pointer
 //! into a mapped file may be viewed as one.
+//!
+//! # Loom and shuttle
+//! `cfg(loom)` takes the system away: no files, no clock, heap rings only, and a scheduler decides
+//! who runs next. `cfg(shuttle)` besides exchanges the scheduler: loom tries all interleavings of a
+//! small scenario and every value that a weak ordering allows; shuttle tries random ones of a large
+//! scenario, and takes every access for SeqCst.
 //!
 //! # Barriers
 //! - [`light_barrier`] and the heavy barrier (`wait::heavy_barrier`, a system call) form one
@@ -28,10 +35,15 @@
 
 pub use core::sync::atomic::Ordering;
 
+#[cfg(shuttle)]
+use ::shuttle::sync::atomic as raw;
 #[cfg(not(loom))]
 use core::sync::atomic as raw;
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 use loom::sync::atomic as raw;
+
+#[cfg(shuttle)]
+pub mod shuttle;
 
 macro_rules! atomic {
     ($(#[$doc:meta])* $name:ident, $int:ty) => {
@@ -52,14 +64,22 @@ macro_rules! atomic {
                 Self(raw::$name::new(value))
             }
 
+            /// The atomic, for one access to it. Under shuttle a participant may die before.
+            #[inline]
+            fn access(&self) -> &raw::$name {
+                #[cfg(shuttle)]
+                shuttle::step();
+                &self.0
+            }
+
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
-                self.0.load(order)
+                self.access().load(order)
             }
 
             #[inline]
             pub fn store(&self, value: $int, order: Ordering) {
-                self.0.store(value, order);
+                self.access().store(value, order);
             }
 
             #[inline]
@@ -70,17 +90,17 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
-                self.0.compare_exchange(current, new, success, failure)
+                self.access().compare_exchange(current, new, success, failure)
             }
 
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
-                self.0.fetch_or(bits, order)
+                self.access().fetch_or(bits, order)
             }
 
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
-                self.0.fetch_add(value, order)
+                self.access().fetch_add(value, order)
             }
         }
     };
@@ -159,8 +179,10 @@ pub fn unique_number() -> u64 {
 pub fn spin_hint() {
     #[cfg(not(loom))]
     core::hint::spin_loop();
-    #[cfg(loom)]
+    #[cfg(all(loom, not(shuttle)))]
     loom::thread::yield_now();
+    #[cfg(shuttle)]
+    ::shuttle::thread::yield_now();
 }
 
 /// Gives the rest of the time slice away.
@@ -168,17 +190,22 @@ pub fn spin_hint() {
 pub fn yield_now() {
     #[cfg(not(loom))]
     std::thread::yield_now();
-    #[cfg(loom)]
+    #[cfg(all(loom, not(shuttle)))]
     loom::thread::yield_now();
+    #[cfg(shuttle)]
+    ::shuttle::thread::yield_now();
 }
 
-#[cfg(not(loom))]
+#[cfg(any(not(loom), shuttle))]
 pub use std::sync::Arc;
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 pub use loom::sync::Arc;
 
 pub use lease::{Leases, ReadLease, WriteLease};
+
+#[cfg(shuttle)]
+pub use shuttle::{ParkingLot, lease};
 
 #[cfg(not(loom))]
 mod lease {
@@ -213,7 +240,7 @@ mod lease {
     }
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 mod lease {
     use core::ops::Range;
     use loom::cell::{ConstPtr, MutPtr, UnsafeCell};
@@ -252,14 +279,14 @@ mod lease {
 
 /// A futex for loom: the compare and the sleep are one step with respect to a wake, as in the
 /// kernel, and no wake is remembered.
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 #[derive(Debug)]
 pub struct ParkingLot {
     gate: loom::sync::Mutex<()>,
     sleepers: loom::sync::Condvar,
 }
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 impl ParkingLot {
     pub fn new() -> Self {
         Self {

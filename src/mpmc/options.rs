@@ -152,14 +152,14 @@ pub struct NoRow {
 }
 
 impl<A: Attachment> Producer<A> {
-    fn of(attachment: A) -> Result<Self, Damage> {
+    pub(crate) fn of(attachment: A) -> Result<Self, Damage> {
         let shape = shape_of(&attachment)?;
         Ok(Self::new(attachment, shape))
     }
 }
 
 impl<A: Attachment> Consumer<A> {
-    fn of(attachment: A) -> Result<Self, Damage> {
+    pub(crate) fn of(attachment: A) -> Result<Self, Damage> {
         let shape = shape_of(&attachment)?;
         Ok(Self::new(attachment, shape))
     }

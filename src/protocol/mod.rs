@@ -30,7 +30,10 @@ pub mod ledger;
 pub mod recovery;
 pub mod slot_ring;
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, shuttle))]
+#[path = "tests/shuttle.rs"]
+mod shuttle_tests;
+#[cfg(all(test, loom, not(shuttle)))]
 mod tests;
 
 pub use recovery::{Recovered, Redelivery};

@@ -114,7 +114,7 @@ pub(super) fn peer<A: Attachment>(attachment: &A, owner: Owner) -> Peer {
 }
 
 impl<A: Attachment> Producer<A> {
-    fn of(attachment: A) -> Result<Self, Damage> {
+    pub(crate) fn of(attachment: A) -> Result<Self, Damage> {
         let shape = shape_of(&attachment)?;
         let writer = Writer::resume(&shape, attachment.store())?;
         Ok(Self::new(attachment, shape, writer))
@@ -122,7 +122,7 @@ impl<A: Attachment> Producer<A> {
 }
 
 impl<A: Attachment> Consumer<A> {
-    fn of(attachment: A) -> Result<Self, Damage> {
+    pub(crate) fn of(attachment: A) -> Result<Self, Damage> {
         let shape = shape_of(&attachment)?;
         let reader = Reader::resume(&shape, attachment.store())?;
         Ok(Self::new(attachment, shape, reader))

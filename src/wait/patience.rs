@@ -48,9 +48,10 @@ impl Patience {
         true
     }
 
+    /// Without a clock: under shuttle any refusal may have stood for long enough.
     #[cfg(loom)]
     pub(crate) fn is_exhausted(&mut self, _mark: u64) -> bool {
-        false
+        cfg!(shuttle)
     }
 }
 

@@ -77,6 +77,12 @@ pub(crate) const STEPS: &[Step] = &[
         run: loom,
     },
     Step {
+        name: "shuttle",
+        what: "random schedules of scenarios too large for loom",
+        needs: &[Need::Compiler],
+        run: under_shuttle,
+    },
+    Step {
         name: "bench",
         what: "each benchmark runs once",
         needs: &[Need::Compiler],
@@ -220,6 +226,7 @@ fn clippy(context: &Context<'_>) -> Result<()> {
     // The test profile turns on `cfg(test)`: with it the library's own tests are linted too.
     let lib = "clippy --package annulus --lib --profile test -- --deny warnings";
     shell::run(&mut under_loom(context, lib))?;
+    shell::run(&mut with_shuttle(context, lib))?;
     if has_fuzz(context) {
         let fuzz = "clippy --manifest-path fuzz/Cargo.toml -- --deny warnings";
         shell::run(&mut cargo(context.root, fuzz))?;
@@ -251,6 +258,11 @@ fn loom(context: &Context<'_>) -> Result<()> {
     ))
 }
 
+fn under_shuttle(context: &Context<'_>) -> Result<()> {
+    let library = "test --release --package annulus --lib shuttle -- --nocapture";
+    shell::run(&mut with_shuttle(context, library))
+}
+
 fn bench(context: &Context<'_>) -> Result<()> {
     // No shell expands the pattern. It names the benches alone: without it, cargo would also run
     // the unit tests of every library and program again.
@@ -270,6 +282,14 @@ fn under_loom(context: &Context<'_>, args: &str) -> std::process::Command {
     let mut command = cargo(context.root, args);
     shell::add_flags(&mut command, "RUSTFLAGS", "--cfg loom");
     command.env("CARGO_TARGET_DIR", context.target.join("loom"));
+    command
+}
+
+/// The same with shuttle's types in place of loom's.
+fn with_shuttle(context: &Context<'_>, args: &str) -> std::process::Command {
+    let mut command = cargo(context.root, args);
+    shell::add_flags(&mut command, "RUSTFLAGS", "--cfg loom --cfg shuttle");
+    command.env("CARGO_TARGET_DIR", context.target.join("shuttle"));
     command
 }
 
