@@ -247,20 +247,6 @@ impl Child {
         );
     }
 
-    /// As [`kill`](Self::kill), but it may have finished its work just before. True if it had not.
-    #[track_caller]
-    pub(crate) fn kill_or_reap(&mut self) -> bool {
-        self.process.kill().expect("kill a child");
-        let status = self.process.wait().expect("reap a child");
-        let killed = status.signal() == Some(libc::SIGKILL);
-        assert!(
-            killed || status.success(),
-            "a child failed in {:?}: {status}",
-            self.log.step()
-        );
-        killed
-    }
-
     /// Waits for the death that it is aimed at. False if it finished its work before.
     #[track_caller]
     pub(crate) fn dies(&mut self) -> bool {
