@@ -124,10 +124,20 @@ impl<A: Attachment> Participant<A> {
     }
 
     /// The error of an operation on a handle that cannot be used.
+    #[inline]
+    pub(crate) fn gone<E: From<Gone>>(&self) -> E {
+        // Known without a look where there is no guard, so that nothing is kept for it.
+        if A::GUARDED {
+            self.gone_slow().into()
+        } else {
+            Gone::Forked.into()
+        }
+    }
+
     #[cold]
     #[inline(never)]
-    pub(crate) fn gone<E: From<Gone>>(&self) -> E {
-        self.attachment.gone().into()
+    fn gone_slow(&self) -> Gone {
+        self.attachment.gone()
     }
 
     fn event(&self, side: Side) -> &EventLine {

@@ -194,12 +194,17 @@ fn try_find<A: Attachment>(
         return Err(participant.gone());
     }
     let outcome = reader.read(shape, participant.store());
-    if !participant.is_whole() {
-        return Err(participant.gone());
+    if A::GUARDED {
+        let (offset, len) = match &outcome {
+            Ok(found) => (found.payload_offset, found.len),
+            Err(_) => (0, 0),
+        };
+        if !participant.is_whole_at(offset, len) {
+            return Err(participant.gone());
+        }
     }
     match outcome {
-        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
-        Ok(_) => Err(participant.gone()),
+        Ok(found) => Ok(found),
         Err(ReadRefusal::Damaged(damage)) => Err(TryReadError::Damaged(damage)),
         Err(ReadRefusal::Empty) => Err(empty_or_closed(participant, shape, reader)),
     }

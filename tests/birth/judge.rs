@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 
-use annulus::segment::{Location, remove};
+use annulus::segment::{Location, inspect, remove};
 use annulus::{TryReadError, mpmc, spsc};
 use nix::sys::wait::{WaitStatus, waitpid};
 
@@ -38,6 +38,7 @@ pub(crate) fn judge(campaign: &Campaign, operation: Operation, deaths: &Deaths) 
         let is_spsc = arena.is_spsc.load(SeqCst) == 1;
         check_file(&path, is_spsc, deaths);
         check_records(arena, is_spsc, &path);
+        check_mended(operation, &path);
     }
     clear(campaign, deaths);
     exists
@@ -247,6 +248,26 @@ fn check_records(arena: &Arena, is_spsc: bool, path: &Path) {
     assert_eq!(
         came, expected,
         "how often each record came, and should have"
+    );
+}
+
+/// Nobody and nothing of anybody is left in the ring, and the dead were counted.
+fn check_mended(operation: Operation, path: &Path) {
+    let seen = inspect(&Location::from(path)).expect("a whole ring");
+    assert!(
+        seen.participants.is_empty(),
+        "rows in use: {:?}",
+        seen.participants
+    );
+    assert!(
+        seen.claims.is_empty(),
+        "claims of nobody: {:?}",
+        seen.claims
+    );
+    let had_a_dead = matches!(operation, Operation::Attach | Operation::Replace);
+    assert!(
+        !had_a_dead || seen.totals.recovered > 0,
+        "the dead one was not recovered"
     );
 }
 

@@ -83,7 +83,7 @@ fn a_read_only_mount_can_be_looked_at_and_nothing_else() {
         sh("mkdir rings; mount -t tmpfs none rings");
         let path = "/mnt/rings/orders.ring";
         create(path).expect("on tmpfs");
-        sh("mount -o remount,ro rings");
+        sh("mount -o remount,ro none /mnt/rings");
         let said = "the file system is mounted read-only";
         let hint = Some("mount it for writing, or choose another place");
 
