@@ -85,8 +85,8 @@ pub fn attach(
 }
 
 /// Joins a ring whose other participants are trusted, except in this: somebody may cut its file
-/// short. Then operations answer `CutShort`; [`super::sigbus`] tells how far that goes. Installs a
-/// handler for SIGBUS, which passes on what is not about such a mapping.
+/// short. Then operations answer `CutShort`; the head of `sigbus.rs` tells how far that goes.
+/// Installs a handler for SIGBUS, which passes on what is not about such a mapping.
 ///
 /// # Errors
 /// See [`AttachError`]; `NoGuard` if the process has too many of them.
