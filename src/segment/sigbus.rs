@@ -34,8 +34,8 @@
 //! - At most [`ROOM`] mappings of a process are guarded at a time.
 //!
 //! # Pairing
-//! - `guard-entry`: store of the state in [`Guard::new`] -> load in [`Entry::missing`]; carries the
-//!   bounds.
+//! - `guard-entry`: store of the state in [`Guard::new`] -> load in [`Entry::missing`] and
+//!   [`Entry::take`]; carries the bounds and the process.
 //! - `guard-mark`: exchange of the state in [`Entry::cut`] -> load in [`Guard::is_cut`].
 //!
 //! # After a crash
@@ -144,8 +144,9 @@ impl Drop for Guard {
 impl Entry {
     /// Takes an entry that nobody has, or whose process is another one. Its new version.
     fn take(&self) -> Option<u64> {
-        // relaxed: the exchange decides.
-        let state = self.state.load(Ordering::Relaxed);
+        // An older process than the state's would make an entry that is in use look stale.
+        // sync(guard-entry): acquire half.
+        let state = self.state.load(Ordering::Acquire);
         // An entry that is being filled is nobody's to take.
         let is_stale = !self.is_here() && state & KIND != FILLING;
         if state & KIND != FREE && !is_stale {
