@@ -3,13 +3,14 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
@@ -30,6 +31,8 @@ pub(crate) struct Peer {
     is_reaped: bool,
 }
 
+/// Longer than any answer takes that comes.
+const LOST_MS: u16 = 30_000;
 const ARGUMENTS: [&str; 4] = ["part", "--exact", "--nocapture", "--test-threads=1"];
 
 impl Peer {
@@ -120,13 +123,29 @@ impl Peer {
     #[track_caller]
     pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
-        while self.output.read_line(&mut line).expect("read its words") > 0 {
+        loop {
+            self.until_readable();
+            if self.output.read_line(&mut line).expect("read its words") == 0 {
+                panic!("the peer ended without a word");
+            }
             if let Some((_, said)) = line.trim_end().split_once("says: ") {
                 return said.to_owned();
             }
             line.clear();
         }
-        panic!("the peer ended without a word");
+    }
+
+    /// Waits for a word of its, and fails if none comes.
+    #[track_caller]
+    fn until_readable(&self) {
+        if self.output.buffer().is_empty() {
+            let mut output = [PollFd::new(
+                self.output.get_ref().as_fd(),
+                PollFlags::POLLIN,
+            )];
+            let ready = poll(&mut output, LOST_MS).expect("an open pipe");
+            assert!(ready > 0, "the peer is silent");
+        }
     }
 
     pub(crate) fn order(&mut self, order: &str) {
