@@ -18,7 +18,7 @@ use super::worker::{ARRIVED, Post, log_path, work};
 
 /// How long the kernel may take to fork, to execute, or to take a process apart, before others are
 /// excused for waiting. On a crowded machine it can be a second.
-const SLOW: Duration = Duration::from_millis(30);
+const SLOW: Duration = Duration::from_millis(50);
 
 /// A thread of a worker, from its beginning to its end; a panic does not end it.
 #[derive(Debug)]

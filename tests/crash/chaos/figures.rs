@@ -55,6 +55,6 @@ impl Figures {
         say!("{births} processes forked, and {orphans} by them that outlived them");
         say!("longest wait of a producer {producer:?}, of a consumer {consumer:?}");
         say!("longest stop {longest_stop:?}");
-        say!("excused {excused:?}, of which the machine stood still for {stalls:?}");
+        say!("excused: {excused:?} of the run, {stalls:?} of that for the machine's sake");
     }
 }

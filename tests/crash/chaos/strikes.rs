@@ -17,7 +17,7 @@ const BUDGET: Duration = Duration::from_millis(40);
 const SPARED: Duration = Duration::from_secs(3);
 
 /// A tick that comes so late was kept from coming by the machine.
-const STALL: Duration = Duration::from_millis(30);
+const STALL: Duration = Duration::from_millis(50);
 
 impl Director {
     /// Seats of this side are spared in turn.
