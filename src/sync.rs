@@ -44,6 +44,8 @@ use loom::sync::atomic as raw;
 
 #[cfg(shuttle)]
 pub mod shuttle;
+#[cfg(all(test, not(loom)))]
+pub mod watch;
 
 macro_rules! atomic {
     ($(#[$doc:meta])* $name:ident, $int:ty) => {
@@ -72,8 +74,27 @@ macro_rules! atomic {
                 &self.0
             }
 
+            #[cfg(all(test, not(loom)))]
+            #[allow(clippy::cast_possible_truncation, reason = "a watcher may say anything")]
+            fn changed(&self, access: watch::Access) -> Option<$int> {
+                let value = self.0.load(Ordering::Relaxed);
+                let address = core::ptr::from_ref(self).addr();
+                watch::look(access, address, value.into()).map(|changed| changed as $int)
+            }
+
+            #[cfg(all(test, not(loom)))]
+            fn change(&self) {
+                if let Some(changed) = self.changed(watch::Access::Exchange) {
+                    self.0.store(changed, Ordering::Relaxed);
+                }
+            }
+
             #[inline]
             pub fn load(&self, order: Ordering) -> $int {
+                #[cfg(all(test, not(loom)))]
+                if let Some(changed) = self.changed(watch::Access::Load) {
+                    return changed;
+                }
                 self.access().load(order)
             }
 
@@ -90,16 +111,22 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
+                #[cfg(all(test, not(loom)))]
+                self.change();
                 self.access().compare_exchange(current, new, success, failure)
             }
 
             #[inline]
             pub fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
+                #[cfg(all(test, not(loom)))]
+                self.change();
                 self.access().fetch_or(bits, order)
             }
 
             #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                #[cfg(all(test, not(loom)))]
+                self.change();
                 self.access().fetch_add(value, order)
             }
         }

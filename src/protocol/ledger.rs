@@ -60,10 +60,15 @@ pub fn pending_skip(row: &Row) -> Option<u64> {
 /// The exact number of positions that this row's participants skipped; `still_writing` tells
 /// whether the word of a slot still says WRITING by the row's owner.
 pub fn skipped(row: &Row, still_writing: impl FnOnce(u64) -> bool) -> u64 {
-    let Some(index) = pending_skip(row) else {
+    match pending_skip(row) {
+        Some(index) => skipped_with(row, index, still_writing),
         // sync(death-order): acquire half.
-        return row.counters[SKIPPED].load(Ordering::Acquire);
-    };
+        None => row.counters[SKIPPED].load(Ordering::Acquire),
+    }
+}
+
+/// The same, of a row whose abort of slot `index` was begun and not ended.
+fn skipped_with(row: &Row, index: u64, still_writing: impl FnOnce(u64) -> bool) -> u64 {
     // sync(death-order): acquire half.
     let base = row.skipped_base.load(Ordering::Acquire);
     if still_writing(index) {
@@ -75,8 +80,8 @@ pub fn skipped(row: &Row, still_writing: impl FnOnce(u64) -> bool) -> u64 {
 
 /// Brings a dead participant's count into order. Only for the holder of its lock.
 pub fn resolve(row: &Row, still_writing: impl FnOnce(u64) -> bool) {
-    if pending_skip(row).is_some() {
-        let count = skipped(row, still_writing);
+    if let Some(index) = pending_skip(row) {
+        let count = skipped_with(row, index, still_writing);
         // sync(death-order): release half.
         row.counters[SKIPPED].store(count, Ordering::Release);
         end_skip(row);

@@ -189,6 +189,14 @@ impl Private {
     }
 }
 
+#[cfg(test)]
+impl Private {
+    /// Where the mark lies, which is no word of a ring.
+    pub(super) fn mark_address(&self) -> usize {
+        core::ptr::from_ref(self.mark.0).addr()
+    }
+}
+
 impl core::ops::Deref for Private {
     type Target = File;
 

@@ -3,6 +3,7 @@
 
 mod children;
 mod files;
+mod flips;
 mod lives;
 mod looks;
 
