@@ -244,14 +244,14 @@ fn read_bytes(consumer: &mut spsc::Consumer<Untrusted>, side: &mut Side<'_>) {
 fn write_slots(producer: &mut mpmc::Producer<Untrusted>, side: &mut Side<'_>) {
     let slots = producer.slots();
     write!(producer, side, slots, |producer: &mut mpmc::Producer<_>| {
-        let _ = producer.is_replaced();
+        let _ = producer.loss();
     });
 }
 
 fn read_slots(consumer: &mut mpmc::Consumer<Untrusted>, side: &mut Side<'_>) {
     let slots = consumer.slots();
     let ask = |consumer: &mut mpmc::Consumer<_>| {
-        let _ = consumer.is_replaced();
+        let _ = consumer.loss();
     };
     // Nothing can be given back of what was copied; others may close it, though.
     read!(
