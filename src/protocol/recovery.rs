@@ -149,3 +149,47 @@ pub fn in_use<S: Store + ?Sized>(store: &S, owner: Owner) -> bool {
     // sync(row-state): acquire half.
     store.row(owner).state.load(Ordering::Acquire) != ROW_FREE
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::cell::Cell;
+
+    use super::{Owner, Shape, Store, recover};
+    use crate::layout::{ROW_ATTACHED, ROW_FREE, ROW_RECOVERING};
+    use crate::mpmc;
+    use crate::protocol::Attachment;
+    use crate::protocol::slot_ring::{COMMITTED, Consumption, Word};
+    use crate::sync::Ordering::Relaxed;
+
+    /// Whoever waits without a bound of its own relies on the wake-up, and a row that is free draws
+    /// nobody who would repeat it.
+    #[test]
+    fn everybody_is_woken_after_the_sweep_and_before_the_row_is_free() {
+        let options = mpmc::Options::new(2, 8).participants(3);
+        let (producer, consumer) = options.heap().unwrap();
+        producer.try_push(1, b"x").unwrap();
+        let attachment = consumer.participant().attachment();
+        let store = attachment.store();
+        let Shape::Slots(slots, _) = attachment.shape() else {
+            unreachable!("a ring of slots")
+        };
+        let dead = Owner::new(3).unwrap();
+        let state = &store.row(dead).state;
+        state.store(ROW_ATTACHED, Relaxed);
+        let mut consumption = Consumption::new();
+        consumption.claim(slots, store, dead, &mut false).unwrap();
+
+        let epoch = || store.control().state.recovery_epoch.load(Relaxed);
+        let before = epoch();
+        let woken = Cell::new(false);
+        recover(attachment.shape(), store, dead, || {
+            assert_eq!(state.load(Relaxed), ROW_RECOVERING);
+            assert_eq!(epoch(), before + 1);
+            let word = Word(slots.word(store, 0).load(Relaxed));
+            assert_eq!((word.state(), word.attempts()), (COMMITTED, 1));
+            woken.set(true);
+        });
+        assert!(woken.get());
+        assert_eq!(state.load(Relaxed), ROW_FREE);
+    }
+}

@@ -83,7 +83,12 @@ pub(super) fn mend_others(
 }
 
 /// `None` if somebody else is at it, or has done it.
-fn take_over(map: &Map, file: &Private, shape: &Shape, dead: Owner) -> Option<Recovered> {
+pub(super) fn take_over(
+    map: &Map,
+    file: &Private,
+    shape: &Shape,
+    dead: Owner,
+) -> Option<Recovered> {
     // Dropped in the opposite order: the row's lock first (INV-2).
     let _mending = Lock::take(file, Bytes::mending(dead)).ok()??;
     let _row = Lock::take(file, Bytes::row(dead)).ok()??;

@@ -5,12 +5,13 @@ use std::mem::ManuallyDrop;
 
 use super::children::{Peer, slots_of};
 use super::{bytes, created, join_bytes, join_slots, slots};
-use crate::layout::{ROW_ATTACHED, ROW_RECOVERING};
+use crate::layout::{RECOVERED, ROW_ATTACHED, ROW_FREE, ROW_RECOVERING};
 use crate::protocol::{Attachment, Loss, Owner, Store, recovery, slot_ring};
 use crate::segment::fork::Private;
 use crate::segment::liveness::{Bytes, Lock, try_lock};
 use crate::segment::location::Access;
 use crate::segment::open::Opened;
+use crate::segment::recover::take_over;
 use crate::segment::{AttachError, Location, Mapped, RecoverOptions, Role, recover};
 use crate::sync::Ordering;
 
@@ -121,6 +122,43 @@ fn what_the_dead_wrote_is_skipped_and_what_they_read_is_delivered_again() {
         (1, 0, 1)
     );
     assert_eq!(claim_one(&alive), Some(1));
+}
+
+/// The probe comes before the locks: meanwhile an attacher may have taken the dead one's row, or
+/// another mender be at it, or have done it.
+#[test]
+fn a_row_that_was_taken_since_the_probe_is_not_taken_over() {
+    let (_directory, path) = created(&slots());
+    let mender = join_slots(&path).unwrap();
+    let newcomer = join_slots(&path).unwrap();
+    let (shape, row) = (slots_of(&newcomer), newcomer.me());
+    let held = slot_ring::claim_to_write(&shape, newcomer.store(), row).unwrap();
+    let opened = || Opened::new(&Location::from(&path), Access::ReadWrite, false).unwrap();
+    let file = opened().file;
+    let take_over = || take_over(mender.store(), &file, mender.shape(), row);
+    assert_eq!(take_over(), None);
+    let index = shape.index(held.position);
+    assert!(slot_ring::still_writing(&shape, mender.store(), row, index));
+    let state = || mender.store().row(row).state.load(Ordering::Relaxed);
+    assert_eq!(state(), ROW_ATTACHED);
+
+    slot_ring::commit(&shape, newcomer.store(), held, 0, 8);
+    drop(newcomer);
+    assert_eq!(take_over(), None, "nobody uses the row");
+
+    mender
+        .store()
+        .row(row)
+        .state
+        .store(ROW_ATTACHED, Ordering::Relaxed);
+    let other = opened().file;
+    let mending = Lock::take(&other, Bytes::mending(row)).unwrap().unwrap();
+    assert_eq!(take_over(), None, "another one mends it");
+    drop(mending);
+    assert_eq!(take_over().map(|done| done.participants), Some(1));
+    assert_eq!(state(), ROW_FREE);
+    let count = &mender.store().row(row).counters[RECOVERED];
+    assert_eq!(count.load(Ordering::Relaxed), 1);
 }
 
 #[test]
