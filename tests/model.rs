@@ -10,7 +10,8 @@
 //! | `explorer` | the search: safety in every state, and a way from every state to a good end |
 //! | `slot_ring` | MPMC: claim, commit, abort, release, requeue, close, recovery, late attach |
 //! | `byte_ring` | SPSC: publication, journals, restart, close |
-//! | `sleeper` | the event word, with store buffers |
+//! | `sleeper`, `sleeper_mender` | the event word, with store buffers; a waker that is recovered |
+//! | `names` | nothing: it holds the models' names against the code's |
 //!
 //! Steps take effect in one order for all, but for the store buffers of `sleeper`. What weaker
 //! memory adds is explored by loom on the code itself.
@@ -23,7 +24,9 @@ mod model {
     pub(crate) mod byte_ring;
     mod byte_ring_steps;
     pub(crate) mod explorer;
+    pub(crate) mod names;
     pub(crate) mod sleeper;
+    mod sleeper_mender;
     pub(crate) mod slot_ring;
     mod slot_ring_recovery;
     mod slot_ring_steps;
@@ -78,6 +81,26 @@ fn assert_wedges(model: &impl Model) {
 
 fn name_of_test() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+mod names {
+    use super::model::names::{STEPS, out_of_step, slot_states};
+    use super::model::slot_ring::SlotState;
+
+    #[test]
+    fn the_states_of_a_slot_are_those_of_the_code() {
+        use SlotState::{Committed, Free, Reading, Skip, Writing};
+        let modelled = [Free, Writing, Committed, Reading, Skip]
+            .map(|state| (format!("{state:?}").to_uppercase(), state as u8));
+        assert_eq!(slot_states(), modelled);
+    }
+
+    #[test]
+    fn the_steps_of_the_modelled_functions_are_in_the_order_of_the_model() {
+        for (source, head, steps) in STEPS {
+            assert_eq!(out_of_step(source, head, steps), None, "in `{head}`");
+        }
+    }
 }
 
 mod slots {
@@ -553,7 +576,16 @@ mod events {
         records: [2, 1],
         waker_deaths: 0,
         sleeper_deaths: 1,
+        mender_deaths: None,
         mutant: Mutant::Nothing,
+    };
+
+    /// Sleepers without a bound, and menders, of whom one dies.
+    const MENDED: EventWord = EventWord {
+        records: [1, 1],
+        waker_deaths: 2,
+        mender_deaths: Some(1),
+        ..HEAVY
     };
 
     const LOST: &str = "a wake-up was lost";
@@ -577,6 +609,55 @@ mod events {
             waker_deaths: 2,
             ..HEAVY
         });
+    }
+
+    #[test]
+    fn who_has_no_bound_is_woken_by_whoever_mends_a_dead_waker() {
+        assert_sound(&MENDED);
+    }
+
+    #[test]
+    fn a_row_must_be_freed_after_everybody_was_woken() {
+        assert_violates(
+            &EventWord {
+                mutant: Mutant::FreesRowBeforeWaking,
+                ..MENDED
+            },
+            LOST,
+        );
+    }
+
+    #[test]
+    fn a_mender_must_wake_after_its_sweep() {
+        assert_violates(
+            &EventWord {
+                mutant: Mutant::WakesBeforeSweeping,
+                ..MENDED
+            },
+            LOST,
+        );
+    }
+
+    #[test]
+    fn a_mender_must_count_its_wake_up_for_those_about_to_sleep() {
+        assert_violates(
+            &EventWord {
+                mutant: Mutant::WakesWithoutCounting,
+                ..MENDED
+            },
+            LOST,
+        );
+    }
+
+    #[test]
+    fn a_waker_must_count_its_wake_up_for_the_bit_is_set_again_by_others() {
+        assert_violates(
+            &EventWord {
+                mutant: Mutant::ClearsWithoutCounting,
+                ..HEAVY
+            },
+            LOST,
+        );
     }
 
     #[test]

@@ -10,21 +10,28 @@
 //! `FUTEX_WAKE` is a step of its own after the exchange. What a killed waker had in its buffer
 //! still reaches memory.
 //!
+//! A waker that dies may leave its waiters to their bound. Or there are menders, and sleepers that
+//! have no bound, as whoever waits on a descriptor: see [`super::sleeper_mender`].
+//!
 //! Not modelled: the wrap of the count, the ring itself (a count of records), reordering by other
 //! machines.
 //!
 //! # How it maps to `src/protocol/event.rs`
 //! `Arm` is `arm`; `LookAtWord` and `Exchange` are `take_sleepers` and its slow path; `Wake` is the
-//! system call. "Closed" stands for all that is published beside records: the recovery epoch too.
+//! system call, which compares the whole word: the count and the bit. "Closed" stands for all that
+//! is published beside records: the recovery epoch too.
 //!
 //! # Invariants
 //! 1. As long as no waker has died, nobody sleeps while there is something to wake up for and no
 //!    waker is on its way to wake. So nothing relies on the bound.
 //! 2. Each dead waker leaves each sleeper to its bound at most once.
-//! 3. A waker exchanges the word only if somebody armed it since the last exchange, or still
+//! 3. Where dead wakers are mended, nobody who sleeps relies on a bound at all: as long as a dead
+//!    one's row is in use, somebody is still to come, and when it is free, everybody was woken.
+//! 4. A waker exchanges the word only if somebody armed it since the last exchange, or still
 //!    sleeps.
 
 use super::explorer::{Label, Model, Steps};
+use super::sleeper_mender::Mending;
 
 const WAKERS: usize = 2;
 const SLEEPERS: usize = 2;
@@ -48,6 +55,10 @@ pub(crate) enum Mutant {
     LooksAgainOnlyForRecords,
     CountsSleepers,
     SleepsOnWhateverTheWordIs,
+    ClearsWithoutCounting,
+    FreesRowBeforeWaking,
+    WakesBeforeSweeping,
+    WakesWithoutCounting,
 }
 
 /// Wakers, sleepers and their budgets.
@@ -58,11 +69,13 @@ pub(crate) struct EventWord {
     pub(crate) records: [u8; WAKERS],
     pub(crate) waker_deaths: u8,
     pub(crate) sleeper_deaths: u8,
+    /// How often a mender dies; `None` if nobody mends, and sleepers have a bound instead.
+    pub(crate) mender_deaths: Option<u8>,
     pub(crate) mutant: Mutant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum WakerAt {
+pub(super) enum WakerAt {
     Idle,
     LookAtWord,
     Exchange,
@@ -71,8 +84,8 @@ enum WakerAt {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Waker {
-    at: WakerAt,
+pub(super) struct Waker {
+    pub(super) at: WakerAt,
     /// How many records it is still to publish, and whether it closes the ring after them.
     left: u8,
     closes: bool,
@@ -81,10 +94,14 @@ struct Waker {
     // The store buffer: records drain first.
     buffered: u8,
     close_buffered: bool,
+    /// Its row is in use.
+    pub(super) in_use: bool,
+    /// It died holding a record, which recovery gives back.
+    pub(super) holds: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum SleeperAt {
+pub(super) enum SleeperAt {
     Look,
     Arm,
     Barrier,
@@ -98,8 +115,8 @@ enum SleeperAt {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Sleeper {
-    at: SleeperAt,
+pub(super) struct Sleeper {
+    pub(super) at: SleeperAt,
     /// The count of the word that it armed.
     armed: u8,
     /// The wakers that its barrier has still to interrupt, a bit each.
@@ -114,13 +131,15 @@ pub(crate) struct State {
     /// Bit 0 of the event word (or the number of sleepers, in the mutant).
     sleeping: u8,
     /// The rest of the event word.
-    count: u8,
-    records: u8,
+    pub(super) count: u8,
+    pub(super) records: u8,
     closed: bool,
-    wakers: [Waker; WAKERS],
-    sleepers: [Sleeper; SLEEPERS],
+    pub(super) wakers: [Waker; WAKERS],
+    pub(super) sleepers: [Sleeper; SLEEPERS],
+    pub(super) mending: Option<Mending>,
     waker_deaths: u8,
     sleeper_deaths: u8,
+    pub(super) mender_deaths: u8,
     /// Somebody armed the word since it was last exchanged.
     armed_since: bool,
 }
@@ -136,6 +155,8 @@ impl Model for EventWord {
             seen: 0,
             buffered: 0,
             close_buffered: false,
+            in_use: true,
+            holds: false,
         };
         let mut wakers = self.records.map(|left| Waker { left, ..waker });
         wakers[WAKERS - 1].closes = true;
@@ -152,8 +173,10 @@ impl Model for EventWord {
             closed: false,
             wakers,
             sleepers: [sleeper; SLEEPERS],
+            mending: None,
             waker_deaths: 0,
             sleeper_deaths: 0,
+            mender_deaths: 0,
             armed_since: false,
         }
     }
@@ -166,6 +189,7 @@ impl Model for EventWord {
         for number in 0..SLEEPERS {
             self.sleep(state, number, steps);
         }
+        self.mend(state, steps);
     }
 
     fn violation(&self, state: &State) -> Option<&'static str> {
@@ -182,7 +206,8 @@ impl Model for EventWord {
             .sleepers
             .iter()
             .any(|sleeper| sleeper.at == SleeperAt::Asleep);
-        if asleep && state.waker_deaths == 0 && relies_on_bound(state) {
+        let has_bound = state.waker_deaths > 0 && !self.is_mended();
+        if asleep && !has_bound && self.relies_on_bound(state) {
             return Some("a wake-up was lost");
         }
         None
@@ -191,7 +216,8 @@ impl Model for EventWord {
     fn is_good(&self, state: &State) -> bool {
         let quiet = |waker: &Waker| {
             let done = waker.left == 0 && !waker.closes && waker.at == WakerAt::Idle;
-            (done || waker.at == WakerAt::Dead) && !waker.has_buffered()
+            let gone = waker.at == WakerAt::Dead && !(self.is_mended() && waker.in_use);
+            (done || gone) && !waker.has_buffered()
         };
         let closer_died = !state.closed;
         let rests = |sleeper: &Sleeper| match sleeper.at {
@@ -199,7 +225,10 @@ impl Model for EventWord {
             SleeperAt::Asleep => closer_died,
             _ => false,
         };
-        state.wakers.iter().all(quiet) && state.records == 0 && state.sleepers.iter().all(rests)
+        state.wakers.iter().all(quiet)
+            && state.mending.is_none()
+            && state.records == 0
+            && state.sleepers.iter().all(rests)
     }
 
     fn is_excused(&self, state: &State) -> bool {
@@ -223,10 +252,17 @@ impl Waker {
     }
 }
 
-/// Whether there is something to wake up for, and nobody who is going to wake.
-fn relies_on_bound(state: &State) -> bool {
-    let news = state.records > 0 || state.closed;
-    news && !state.wakers.iter().any(Waker::is_on_its_way)
+impl EventWord {
+    fn is_mended(&self) -> bool {
+        self.mender_deaths.is_some()
+    }
+
+    /// Whether there is something to wake up for, and nobody who is going to wake.
+    fn relies_on_bound(&self, state: &State) -> bool {
+        let news = state.records > 0 || state.closed;
+        let is_due = |waker: &Waker| waker.is_on_its_way() || self.is_to_mend(waker);
+        news && !state.wakers.iter().any(is_due) && state.mending.is_none()
+    }
 }
 
 /// The oldest publication in a waker's store buffer reaches memory.
@@ -299,11 +335,7 @@ impl EventWord {
             WakerAt::Exchange if me.has_buffered() => {}
             WakerAt::Exchange => self.exchange(state, number, steps),
             WakerAt::Wake => {
-                for sleeper in &mut next.sleepers {
-                    if sleeper.at == SleeperAt::Asleep {
-                        *sleeper = self.awake(*sleeper);
-                    }
-                }
+                self.wake_sleepers(&mut next);
                 next.wakers[number].at = WakerAt::Idle;
                 steps.push(waker(number, "FUTEX_WAKE"), next);
             }
@@ -321,6 +353,7 @@ impl EventWord {
                 left: 0,
                 closes: false,
                 seen: 0,
+                holds: self.is_mended() && me.at == WakerAt::Idle && me.left > 0,
                 ..drained
             };
             for sleeper in &mut next.sleepers {
@@ -334,7 +367,7 @@ impl EventWord {
         let mut next = *state;
         next.wakers[number].at = WakerAt::Idle;
         next.wakers[number].seen = 0;
-        if state.count != state.wakers[number].seen {
+        if state.count != state.wakers[number].seen || state.sleeping == 0 {
             return steps.push(waker(number, "another waker was quicker"), next);
         }
         let waits =
@@ -346,12 +379,23 @@ impl EventWord {
             );
         }
         next.wakers[number].at = WakerAt::Wake;
-        next.count += 1;
+        if self.mutant != Mutant::ClearsWithoutCounting {
+            next.count += 1;
+        }
         next.armed_since = false;
         if self.mutant != Mutant::CountsSleepers {
             next.sleeping = 0;
         }
         steps.push(waker(number, "bump the event word"), next);
+    }
+
+    /// `FUTEX_WAKE`.
+    pub(super) fn wake_sleepers(&self, state: &mut State) {
+        for sleeper in &mut state.sleepers {
+            if sleeper.at == SleeperAt::Asleep {
+                *sleeper = self.awake(*sleeper);
+            }
+        }
     }
 
     fn awake(&self, sleeper: Sleeper) -> Sleeper {
@@ -454,7 +498,7 @@ impl EventWord {
             }
             SleeperAt::Wait => {
                 let compares = self.mutant != Mutant::SleepsOnWhateverTheWordIs;
-                let changed = me.armed != state.count && compares;
+                let changed = compares && (me.armed != state.count || state.sleeping == 0);
                 let after = if changed {
                     self.awake(me)
                 } else {
@@ -463,8 +507,8 @@ impl EventWord {
                 push("FUTEX_WAIT", next, after);
             }
             SleeperAt::Asleep => {
-                if self.waker_deaths > 0 {
-                    let relied = me.relied + u8::from(relies_on_bound(state));
+                if self.waker_deaths > 0 && !self.is_mended() {
+                    let relied = me.relied + u8::from(self.relies_on_bound(state));
                     push(
                         "wakes at its bound",
                         next,

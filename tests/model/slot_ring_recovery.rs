@@ -1,9 +1,9 @@
 //! The steps of whoever holds the lock of a dead participant, and of whoever attaches in its row.
 //!
 //! A recoverer marks the row, resolves the ledger, sweeps all slots, bumps the recovery epoch
-//! always, and frees the row last. If it dies, the row is in use and its lock is free again, and
-//! another begins anew. Marking the row and taking the lock are one step here: nobody decides by
-//! the difference.
+//! always, wakes everybody (not here: see `sleeper_mender`), and frees the row last. If it dies,
+//! the row is in use and its lock is free again, and another begins anew. Marking the row and
+//! taking the lock are one step here: nobody decides by the difference.
 
 use super::slot_ring::{At, Mutant, Party, SlotState, Word, bit};
 use super::slot_ring_steps::{Turn, bump_epoch};

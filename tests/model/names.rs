@@ -1,0 +1,109 @@
+//! Keeps the models in step with the code: the states by name and number, and the steps of each
+//! modelled function by name, in the order in which the model takes them. Whoever changes either
+//! finds out here that the other one is to be changed too.
+
+const SLOT_RING: &str = include_str!("../../src/protocol/slot_ring.rs");
+const BYTE_RING: &str = include_str!("../../src/protocol/byte_ring.rs");
+const LEDGER: &str = include_str!("../../src/protocol/ledger.rs");
+const EVENT: &str = include_str!("../../src/protocol/event.rs");
+const RECOVERY: &str = include_str!("../../src/protocol/recovery.rs");
+const FUTEX: &str = include_str!("../../src/wait/futex.rs");
+
+/// The states of a slot, as `slot_ring` declares them.
+pub(crate) fn slot_states() -> Vec<(String, u8)> {
+    let mut lines = SLOT_RING.lines();
+    let mut states = Vec::new();
+    while lines.any(|line| line.starts_with("/// State of a slot:")) {
+        let constant = lines
+            .next()
+            .and_then(|line| line.strip_prefix("pub const "));
+        let (name, number) = constant
+            .and_then(|line| line.split_once(": u64 = "))
+            .expect("a constant behind its comment");
+        let number = number.trim_end_matches(';').parse();
+        states.push((name.to_owned(), number.expect("a small number")));
+    }
+    states
+}
+
+/// Each modelled function, and its steps in the order of the model.
+pub(crate) const STEPS: [(&str, &str, &[&str]); 9] = [
+    (
+        RECOVERY,
+        "pub fn recover<",
+        &[
+            "ROW_RECOVERING",
+            "sweep",
+            "bump_epoch",
+            "wake()",
+            "ROW_FREE",
+        ],
+    ),
+    (
+        LEDGER,
+        "pub fn begin_skip(",
+        &[
+            "skipped_base.store(",
+            "abort_slot.store(",
+            "counters[SKIPPED].store(",
+        ],
+    ),
+    (
+        SLOT_RING,
+        "pub fn abort<",
+        &["begin_skip(", ".store(skip", "end_skip("],
+    ),
+    (
+        SLOT_RING,
+        "pub fn requeue<",
+        &[".store(held.word.given_back()", "bump_epoch("],
+    ),
+    (
+        SLOT_RING,
+        "pub fn claim_to_write<",
+        &[".compare_exchange(", ".hint", ".store(position", "admit("],
+    ),
+    (
+        BYTE_RING,
+        "    pub fn publish<",
+        &[
+            ".store(0,",
+            "write_entry(",
+            ".store(self.first_header",
+            "line.claim.store(0",
+        ],
+    ),
+    (
+        BYTE_RING,
+        "    pub fn release_to<",
+        &["write_entry(", ".store(mark.position"],
+    ),
+    (
+        EVENT,
+        "pub fn take_sleepers(",
+        &["light_barrier(", ".load(", "take_sleepers_slow("],
+    ),
+    (
+        FUTEX,
+        "pub(crate) fn wake_all(",
+        &["word.fetch_add(", "wake_sleepers("],
+    ),
+];
+
+/// The first of `steps` that does not follow on those before it in the function's body.
+pub(crate) fn out_of_step<'s>(source: &str, head: &str, steps: &[&'s str]) -> Option<&'s str> {
+    let indent = head.len() - head.trim_start().len();
+    let (_, from_head) = source.split_once(head).expect("the function is there");
+    let end = format!("\n{}}}\n", " ".repeat(indent));
+    let (mut body, _) = from_head.split_once(&end).expect("it ends");
+    steps
+        .iter()
+        .copied()
+        .find(|step| match body.split_once(step) {
+            Some((_, rest)) => {
+                body = rest;
+                false
+            }
+            None => true,
+        })
+}
