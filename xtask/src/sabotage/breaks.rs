@@ -117,6 +117,33 @@ pub(super) const BREAKS: &[Break] = &[
         check: Check::Torture("--operation mpmc-release --mode kill"),
     },
     Break {
+        name: "freed-before-woken",
+        what: "recovery frees the row and wakes the others after that",
+        edits: &[
+            Edit {
+                file: RECOVERY,
+                old: "    wake();\n    ledger::add(row, RECOVERED, 1);",
+                new: "    ledger::add(row, RECOVERED, 1);",
+            },
+            Edit {
+                file: RECOVERY,
+                old: "row.state.store(ROW_FREE, Ordering::Release);",
+                new: "row.state.store(ROW_FREE, Ordering::Release);\n    wake();",
+            },
+        ],
+        check: Check::Unit("recovery::"),
+    },
+    Break {
+        name: "takeover-unlocked",
+        what: "a dead one's row is taken over without its lock",
+        edits: &[Edit {
+            file: MENDING,
+            old: "let _row = Lock::take(file, Bytes::row(dead)).ok()??;",
+            new: "let _row = Lock::take(file, Bytes::row(dead)).ok()?;",
+        }],
+        check: Check::Unit("lives::"),
+    },
+    Break {
         name: "abort-frees",
         what: "an aborted slot is free at once, behind the tail hint",
         edits: &[Edit {
@@ -180,5 +207,22 @@ pub(super) const BREAKS: &[Break] = &[
             new: "if u64::from(len) > u64::MAX - shape.slot_bytes {",
         }],
         check: Check::Test("corrupt", ""),
+    },
+    Break {
+        name: "zeroes-lent",
+        what: "a guarded handle lends a record without touching its pages first",
+        edits: &[
+            Edit {
+                file: "src/protocol/copy.rs",
+                old: "    if len > 0 {\n        // relaxed: as above.",
+                new: "    if len > u64::MAX - 1 {\n        // relaxed: as above.",
+            },
+            Edit {
+                file: "src/protocol/copy.rs",
+                old: "while at < last {",
+                new: "while at > last {",
+            },
+        ],
+        check: Check::Test("storage", "cuts::"),
     },
 ];

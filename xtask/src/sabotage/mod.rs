@@ -61,6 +61,8 @@ struct Edit {
 enum Check {
     /// Loom scenarios whose names contain this.
     Loom(&'static str),
+    /// Unit tests of the library whose names contain this.
+    Unit(&'static str),
     /// Arguments of `cargo xtask torture`.
     Torture(&'static str),
     /// An integration test of the library, and its arguments.
@@ -74,6 +76,10 @@ impl Check {
         const TORTURE: &str = "--release --package xtask";
         match self {
             Self::Loom(filter) => (format!("{LOOM} --no-run"), format!("{LOOM} {filter}")),
+            Self::Unit(filter) => {
+                let test = "test --package annulus --all-features --lib";
+                (format!("{test} --no-run"), format!("{test} {filter}"))
+            }
             Self::Torture(args) => (
                 format!("build {TORTURE}"),
                 format!("run {TORTURE} -- torture {args}"),
@@ -99,6 +105,7 @@ impl Check {
     fn shown(self) -> String {
         match self {
             Self::Loom(filter) => format!("loom: {filter}"),
+            Self::Unit(filter) => format!("unit tests: {filter}"),
             Self::Torture(args) => format!("torture {args}"),
             Self::Test(name, args) => format!("tests/{name}.rs: {args}"),
         }
