@@ -71,6 +71,10 @@ impl Director {
     }
 
     fn kill(&mut self, index: usize) {
+        if self.last_tick.elapsed() > STALL {
+            // Blows come between two looks, and a fork among them may have taken long.
+            self.note_stall();
+        }
         let seat = &mut self.seats[index];
         let wait = seat.unfinished_wait(&self.board);
         self.verdict.note_wait(seat.side, wait);
@@ -119,13 +123,8 @@ impl Director {
 
     /// Looks at everything once.
     pub(super) fn tick(&mut self) {
-        let unseen = self.last_tick.elapsed();
-        self.last_tick = Instant::now();
+        let unseen = self.note_stall();
         let mut excused = unseen > STALL;
-        if excused {
-            self.board.excuse_also(unseen);
-            self.verdict.figures.stalls += unseen;
-        }
         while let Some((pid, event)) = system::next_event() {
             if event == Event::Stopped && !excused {
                 self.board.excuse_also(unseen);
@@ -152,6 +151,17 @@ impl Director {
         self.verdict.check_bounds(&mut self.seats, &self.board);
         self.board.excuse(self.seats.iter().any(Seat::obstructs));
         self.board.note_look();
+    }
+
+    /// Excuses the time since the last look if it was long, and says how long that was.
+    fn note_stall(&mut self) -> Duration {
+        let unseen = self.last_tick.elapsed();
+        self.last_tick = Instant::now();
+        if unseen > STALL {
+            self.board.excuse_also(unseen);
+            self.verdict.figures.stalls += unseen;
+        }
+        unseen
     }
 
     fn has_stopped(&mut self, index: usize) {
