@@ -84,6 +84,7 @@ impl Freezer {
     /// `None` where nothing of that kind is mounted.
     fn new() -> Option<Self> {
         for (root, file, words) in Self::ROOTS {
+            Self::sweep(root, file, words[1]);
             let directory = PathBuf::from(root).join(format!("annulus-{}", std::process::id()));
             if std::fs::create_dir(&directory).is_err() {
                 continue;
@@ -97,6 +98,18 @@ impl Freezer {
             }
         }
         None
+    }
+
+    /// Lets those die whom a test that was killed itself has left frozen.
+    fn sweep(root: &str, file: &str, thaw: &str) {
+        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix("annulus-"));
+            if owner.is_some_and(|pid| !PathBuf::from("/proc").join(pid).exists()) {
+                let _ = std::fs::write(entry.path().join(file), thaw);
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
     }
 
     fn admit(&self, pid: Pid) {
