@@ -43,6 +43,20 @@ macro_rules! creatable {
             ) -> Result<std::os::fd::OwnedFd, crate::segment::CreateError> {
                 crate::segment::create_memfd(name, &self.geometry()?, options)
             }
+
+            /// Creates the ring in a file without a name, and its locks in another one, so that it
+            /// can be shown to those who are trusted with nothing: see
+            /// [`Observable`](crate::segment::Observable).
+            ///
+            /// # Errors
+            /// See [`CreateError`](crate::segment::CreateError).
+            pub fn observable(
+                &self,
+                name: &str,
+                options: &crate::segment::CreateOptions,
+            ) -> Result<crate::segment::Observable, crate::segment::CreateError> {
+                crate::segment::create_observable(name, &self.geometry()?, options)
+            }
         }
     };
 }

@@ -7,7 +7,7 @@
 //! 2. An opener makes one from a private copy of the header and never reads the header again.
 
 use crate::layout::{
-    BYTE_ORDER, ELEMENT_NAME_BYTES, Header, KIND_MPMC_SLOTS, KIND_SPSC_BYTES, MAGIC,
+    BYTE_ORDER, ELEMENT_NAME_BYTES, Header, KIND_MPMC_SLOTS, KIND_SPSC_BYTES, LOCKS_APART, MAGIC,
     MAX_PARTICIPANTS, PART_ALIGN, ROW_BYTES, ROWS_OFFSET, VERSION,
 };
 use crate::protocol::{ElementType, Redelivery, byte_ring, recovery, slot_ring};
@@ -416,7 +416,12 @@ impl Geometry {
                 found: header.version,
             });
         }
-        if header.incompatible_features != 0 {
+        let known = if header.anonymous == 0 {
+            0
+        } else {
+            LOCKS_APART
+        };
+        if header.incompatible_features & !known != 0 {
             return Err(HeaderError::UnknownFeatures {
                 found: header.incompatible_features,
             });

@@ -49,6 +49,10 @@ pub const KIND_SPSC_BYTES: u32 = 1;
 /// What the data area holds.
 pub const KIND_MPMC_SLOTS: u32 = 2;
 
+/// An incompatible feature: the participants' locks lie on another file, which holds `ring_id`.
+/// Of rings without a name only.
+pub const LOCKS_APART: u64 = 1;
+
 /// The constant part of the file, as numbers and without padding.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -57,7 +61,7 @@ pub struct Header {
     pub magic: u64,
     pub version: u32,
     pub byte_order: u32,
-    /// Features that an opener must know to touch the ring at all; none yet.
+    /// Features that an opener must know to touch the ring at all: [`LOCKS_APART`].
     pub incompatible_features: u64,
     /// Features that an opener may ignore; none yet.
     pub compatible_features: u64,

@@ -3,6 +3,7 @@
 //! ```text
 //! D2  open, check the header                       kept: probes, takeovers, the next participant
 //! D1  open, same inode? map, not for children      the mapping pins it
+//!     a ring with locks apart: their file, too     its mapping pins them
 //!     lock byte of a row                           nobody else attaches there from here on
 //!     row in use? its participant is dead: recover
 //!     fill the row; state = ATTACHED               in use from here on
@@ -105,13 +106,18 @@ pub fn attach_guarded(
 /// do, and payloads are copied.
 ///
 /// # Errors
-/// See [`AttachError`]; `NotSealed` also for a file that has a name.
+/// See [`AttachError`]; `NotSealed` also for a file that has a name, `HugePages` for a memfd of
+/// huge pages.
 pub fn attach_untrusted(
     location: &Location,
     role: Role,
     kind: Kind,
     options: &AttachOptions,
 ) -> Result<Untrusted, AttachError> {
+    let system = location.file_system().map_err(OpenError::opening)?;
+    if system.has_huge_pages() {
+        return Err(OpenError::HugePages.into());
+    }
     let mapped = attach_checked(location, role, options, Guarding::Off, |opened| {
         check_kind(opened, kind)?;
         if opened.is_sealed {
@@ -158,6 +164,7 @@ pub(super) fn join(
     let Some(pin) = opened.second()? else {
         return Ok(None);
     };
+    let locks = opened.second_locks()?;
     let mut map = Map::new(
         &pin,
         &opened.geometry,
@@ -168,6 +175,11 @@ pub(super) fn join(
     if guarding == Guarding::On {
         map.watch(opened.system.page_bytes())?;
     }
+    let map = match &locks {
+        Some(locks) => map.with_locks(locks),
+        None => Ok(map),
+    }
+    .map_err(OpenError::io("map the lock file"))?;
     if !map.is_published() {
         return Err(OpenError::from(HeaderError::StillBeingCreated).into());
     }
@@ -179,7 +191,7 @@ pub(super) fn join(
     }
     tune(&map, options)?;
     let shape = opened.geometry.shape();
-    let me = lock_row(&opened, &pin, &map, role)?;
+    let me = lock_row(&opened, locks.as_ref().unwrap_or(&pin), &map, role)?;
     if opened.is_renamed()? {
         return Ok(None);
     }
@@ -292,7 +304,7 @@ fn try_row(
         return Ok(Ok(owner));
     }
     let probe = OpenError::io("probe a lock");
-    let is_mended = !is_free(&opened.file, Bytes::mending(owner)).map_err(probe)?;
+    let is_mended = !is_free(opened.lock_file(), Bytes::mending(owner)).map_err(probe)?;
     // sync(row-state): acquire half.
     let state = map.row(owner).state.load(Ordering::Acquire);
     Ok(Err(if is_mended || state != ROW_ATTACHED {

@@ -72,7 +72,7 @@ pub fn create(
 ) -> Result<(), CreateError> {
     let path = location.as_path().ok_or(CreateError::NoPath)?;
     let newborn = Newborn::beside(path, options)?;
-    fill(newborn.file(), geometry, options, Name::Path)?;
+    let _ring_id = fill(newborn.file(), geometry, options, Name::Path)?;
     newborn.publish()
 }
 
@@ -85,6 +85,16 @@ pub fn create_memfd(
     geometry: &Geometry,
     options: &CreateOptions,
 ) -> Result<OwnedFd, CreateError> {
+    sealed_memfd(name, geometry, options, 0).map(|(file, _)| file)
+}
+
+/// The same for a ring with these incompatible features; with the ring's id.
+pub(super) fn sealed_memfd(
+    name: &str,
+    geometry: &Geometry,
+    options: &CreateOptions,
+    features: u64,
+) -> Result<(OwnedFd, [u8; 16]), CreateError> {
     let mut flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     if options.huge_pages {
         flags |= MFdFlags::MFD_HUGETLB;
@@ -92,34 +102,44 @@ pub fn create_memfd(
     let file = memfd_create(name, flags)
         .map(File::from)
         .map_err(|errno| CreateError::io("create a memfd")(errno.into()))?;
-    fill(&file, geometry, options, Name::None)?;
+    let name = Name::None { features };
+    let ring_id = fill(&file, geometry, options, name)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     retry(|| fcntl(&file, FcntlArg::F_ADD_SEALS(seals)))
         .map_err(CreateError::io("seal the memfd"))?;
-    Ok(file.into())
+    Ok((file.into(), ring_id))
 }
 
 /// Whether the file is going to have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     Path,
-    None,
+    /// No name, and these incompatible features.
+    None {
+        features: u64,
+    },
 }
 
+/// Gives a file the mode that was asked for.
+pub(super) fn set_mode(file: &File, options: &CreateOptions) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(options.mode & 0o7777))
+}
+
+/// Makes a ring of an empty file, and returns its id.
 fn fill(
     file: &File,
     geometry: &Geometry,
     options: &CreateOptions,
     name: Name,
-) -> Result<(), CreateError> {
-    file.set_permissions(Permissions::from_mode(options.mode & 0o7777))
-        .map_err(CreateError::io("set the mode"))?;
+) -> Result<[u8; 16], CreateError> {
+    set_mode(file, options).map_err(CreateError::io("set the mode"))?;
     let file_bytes = allocate(file, geometry.file_bytes)?;
     let map = Map::new(file, geometry, file_bytes, Access::ReadWrite)
         .map_err(CreateError::io("map the file"))?;
     initialise(&map, geometry);
-    write_header(&map, &header_of(geometry, name)?);
-    Ok(())
+    let header = header_of(geometry, name)?;
+    write_header(&map, &header);
+    Ok(header.ring_id)
 }
 
 /// Gives the file its size and all of its blocks. Returns its size.
@@ -199,7 +219,10 @@ fn header_of(geometry: &Geometry, name: Name) -> Result<Header, CreateError> {
     header.generation = 1;
     header.boot_id = liveness::boot_id().map_err(CreateError::io("read the boot's id"))?;
     header.created_unix_ns = liveness::now_unix_ns();
-    header.anonymous = u32::from(name == Name::None);
+    if let Name::None { features } = name {
+        header.anonymous = 1;
+        header.incompatible_features = features;
+    }
     random(&mut header.ring_id).map_err(CreateError::io("draw a ring id"))?;
     Ok(header)
 }

@@ -103,7 +103,7 @@ pub enum OpenError {
         file_bytes: u64,
     },
     /// A file without a name that somebody could cut short, and so kill this process.
-    #[error("the memfd is not sealed against shrinking")]
+    #[error("the memfd is not sealed against changes of its size")]
     NotSealed,
     /// The file system is mounted read-only; looking with [`inspect`](super::inspect()) works.
     #[error("the file system is mounted read-only")]
@@ -116,6 +116,16 @@ pub enum OpenError {
         /// The limit.
         limit: u64,
     },
+    /// A memfd of huge pages, for peers that are not trusted: one that punches a hole, and has
+    /// somebody take the page, kills this process.
+    #[error("a memfd of huge pages, of which there may be none left when they are touched")]
+    HugePages,
+    /// The ring's locks lie on another file, which was not given.
+    #[error("the ring's locks lie on another file: expected both descriptors")]
+    NoLocks,
+    /// The file that was given for the ring's locks is not theirs.
+    #[error("these are not the ring's locks")]
+    OtherLocks,
     /// Any other failure of the system.
     #[error("cannot {step}")]
     Io {
@@ -302,9 +312,11 @@ impl OpenError {
             Self::Header(HeaderError::TooShort { .. }) | Self::Sparse { .. } => {
                 "remove the file and create it again: a ring is not copied while it is in use"
             }
-            Self::NotSealed => "let the one who made it add F_SEAL_SHRINK",
             Self::ReadOnly => READ_ONLY_HINT,
             Self::NoDescriptor { .. } => DESCRIPTOR_HINT,
+            Self::NotSealed => "let the one who made it add F_SEAL_SHRINK and F_SEAL_GROW",
+            Self::HugePages => "let the one who made it use small pages",
+            Self::NoLocks | Self::OtherLocks => "ask whoever gave the ring for its locks' file",
             Self::NotRegular { .. } | Self::Header(_) | Self::Io { .. } => return None,
         })
     }

@@ -94,7 +94,8 @@ pub struct ParticipantInfo {
     pub process_start_ticks: u64,
     /// The name of its program.
     pub command: String,
-    /// Whether its lock is held by itself: the only thing here that decides anything.
+    /// Whether its lock is held by itself: the only thing here that decides anything. Always true
+    /// to an observer, who sees no locks: see [`Observable`](super::Observable).
     pub is_alive: bool,
     /// What its row is used for.
     pub state: RowState,
@@ -344,7 +345,9 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         ROW_ATTACHED => RowState::Attached,
         _ => RowState::Recovering,
     };
-    let is_held = |bytes| !is_free(&opened.file, bytes).unwrap_or(true);
+    let is_held = |bytes| !is_free(opened.lock_file(), bytes).unwrap_or(true);
+    // Who sees no locks can call nobody dead.
+    let is_alive = || is_held(Bytes::row(owner)) && !is_held(Bytes::mending(owner));
     let Identity {
         pid,
         process_start,
@@ -356,7 +359,7 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         pid,
         process_start_ticks: process_start,
         command,
-        is_alive: is_held(Bytes::row(owner)) && !is_held(Bytes::mending(owner)),
+        is_alive: !opened.sees_locks() || is_alive(),
         state,
         // relaxed: display only.
         since_unix_ns: row.attached_unix_ns.load(Ordering::Relaxed),

@@ -26,7 +26,11 @@ pub struct Location(Place);
 #[derive(Clone, Debug)]
 enum Place {
     Path(PathBuf),
-    Descriptor(Arc<OwnedFd>),
+    Descriptor {
+        ring: Arc<OwnedFd>,
+        /// Where the ring's locks are, if not on its own file.
+        locks: Option<Arc<OwnedFd>>,
+    },
 }
 
 /// A name that is none of POSIX shared memory.
@@ -68,14 +72,33 @@ impl Location {
     /// `/proc/self/fd`, which must be mounted, since its locks may not be on a description that
     /// somebody else has as well.
     pub fn fd(descriptor: OwnedFd) -> Self {
-        Self(Place::Descriptor(Arc::new(descriptor)))
+        Self(Place::Descriptor {
+            ring: Arc::new(descriptor),
+            locks: None,
+        })
+    }
+
+    /// An open file, and the one with its locks: see [`Observable`](super::Observable).
+    pub fn fd_with_locks(ring: OwnedFd, locks: OwnedFd) -> Self {
+        Self(Place::Descriptor {
+            ring: Arc::new(ring),
+            locks: Some(Arc::new(locks)),
+        })
     }
 
     /// The path, unless the place is a descriptor.
     pub fn as_path(&self) -> Option<&Path> {
         match &self.0 {
             Place::Path(path) => Some(path),
-            Place::Descriptor(_) => None,
+            Place::Descriptor { .. } => None,
+        }
+    }
+
+    /// The file with the ring's locks, if that is another one.
+    pub(super) fn locks(&self) -> Option<&Arc<OwnedFd>> {
+        match &self.0 {
+            Place::Path(_) => None,
+            Place::Descriptor { locks, .. } => locks.as_ref(),
         }
     }
 
@@ -83,16 +106,22 @@ impl Location {
     pub(super) fn file_system(&self) -> io::Result<FileSystem> {
         let found = match &self.0 {
             Place::Path(path) => rustix::fs::statfs(path)?,
-            Place::Descriptor(descriptor) => rustix::fs::fstatfs(&**descriptor)?,
+            Place::Descriptor { ring, .. } => rustix::fs::fstatfs(&**ring)?,
         };
         Ok(FileSystem::from(found))
     }
 
     /// Opens a description of its own. Never blocks: what is no regular file is refused later.
+    ///
+    /// For reading a given descriptor will do as it is: nobody locks through it, and who may only
+    /// look may not be allowed to open the file anew.
     pub(super) fn open(&self, access: Access) -> io::Result<File> {
         match &self.0 {
             Place::Path(path) => open_path(path, access, 0),
-            Place::Descriptor(descriptor) => reopen(descriptor, access),
+            Place::Descriptor { ring, .. } => match access {
+                Access::Read => ring.try_clone().map(File::from),
+                Access::ReadWrite => reopen(ring, access),
+            },
         }
     }
 }
@@ -149,7 +178,7 @@ impl core::fmt::Display for Location {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match &self.0 {
             Place::Path(path) => path.display().fmt(f),
-            Place::Descriptor(descriptor) => write!(f, "descriptor {}", descriptor.as_raw_fd()),
+            Place::Descriptor { ring, .. } => write!(f, "descriptor {}", ring.as_raw_fd()),
         }
     }
 }
@@ -263,6 +292,11 @@ impl FileSystem {
     /// Whether a mapping alone keeps a lock here, and `st_blocks` tells holes.
     pub(super) fn is_supported(self) -> bool {
         matches!(self.magic, TMPFS | HUGETLBFS | EXT4 | XFS)
+    }
+
+    /// Whether it has huge pages only, which may run out.
+    pub(super) fn has_huge_pages(self) -> bool {
+        self.magic == HUGETLBFS
     }
 
     /// Whether `st_blocks` tells what is allocated.

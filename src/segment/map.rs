@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, Mmap, MmapOptions, MmapRaw};
 
 use crate::geometry::Geometry;
 use crate::layout::{CONTROL_OFFSET, Control, HEADER_BYTES, MAGIC, ROW_BYTES, ROWS_OFFSET, Row};
@@ -38,6 +38,8 @@ pub struct Map {
     participants: u16,
     data_offset: u64,
     data_bytes: u64,
+    /// What pins the locks, if they lie on another file. Behind `raw`, and so unmapped after it.
+    _locks: Option<Mmap>,
 }
 
 impl Map {
@@ -75,6 +77,7 @@ impl Map {
             participants: geometry.participants,
             data_offset: geometry.data_offset,
             data_bytes: geometry.data_bytes,
+            _locks: None,
         })
     }
 
@@ -89,6 +92,21 @@ impl Map {
     #[inline]
     pub(super) fn is_cut(&self) -> bool {
         self.guard.as_ref().is_some_and(Guard::is_cut)
+    }
+
+    /// Pins the locks on a description of another file, by a mapping that nobody reads.
+    ///
+    /// # Errors
+    /// Those of `mmap` and `madvise`.
+    pub(super) fn with_locks(mut self, locks: &File) -> io::Result<Self> {
+        let pin = fork::quietly(|| {
+            // SAFETY: nobody looks at its bytes, which are sealed besides.
+            let pin = unsafe { MmapOptions::new().map_copy_read_only(locks) }?;
+            pin.advise(Advice::DontFork)?;
+            Ok::<_, io::Error>(pin)
+        })?;
+        self._locks = Some(pin);
+        Ok(self)
     }
 
     /// Asks for transparent huge pages; a file system that has none ignores it.

@@ -158,7 +158,12 @@ impl Attachment for Mapped {
             return Recovered::default();
         }
         let one = self.takeover.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = mend_others(&self.map, &self.opened.file, &self.shape, Some(self.me));
+        let done = mend_others(
+            &self.map,
+            self.opened.lock_file(),
+            &self.shape,
+            Some(self.me),
+        );
         drop(one);
         report(&done);
         done
@@ -167,7 +172,7 @@ impl Attachment for Mapped {
     fn is_alive(&self, owner: Owner) -> bool {
         // What cannot be probed is not dead.
         recovery::in_use(&*self.map, owner)
-            && !is_free(&self.opened.file, Bytes::row(owner)).unwrap_or(false)
+            && !is_free(self.opened.lock_file(), Bytes::row(owner)).unwrap_or(false)
     }
 
     #[inline]

@@ -16,7 +16,10 @@
 //!   not to, which is why their attaching is `unsafe` further up. [`Untrusted`] lends no slices and
 //!   copies by words instead;
 //! - to hold locks that are not theirs, so that nobody is found dead: attaching then ends with an
-//!   error after a bounded time;
+//!   error after a bounded time. Observers, who may only look, have no locks to hold: `observe`;
+//! - to punch holes, which are zeroes when we touch them next, or SIGBUS if the machine has no
+//!   memory for them. Of huge pages there may be none left at any time, and [`Untrusted`] takes
+//!   none;
 //! - to lie in rows: pids, names and counters are for display.
 //!
 //! | file | for |
@@ -30,7 +33,7 @@
 //! | `mapped` | the attachment of a handle |
 //! | `recover` | mending: of one row, of a ring, of a ring from another boot |
 //! | `liveness`, `fork` | locks, identities; what a forked child may keep |
-//! | `inspect`, `remove` | looking and removing |
+//! | `inspect`, `observe`, `remove` | looking, showing and removing |
 //!
 //! # Invariants
 //! 1. A row is written only by whoever holds its lock: its participant through the description that
@@ -65,6 +68,7 @@ mod location;
 mod map;
 mod mapped;
 mod newborn;
+mod observe;
 mod open;
 mod recover;
 mod remove;
@@ -82,6 +86,7 @@ pub use inspect::{
 pub use location::{FileSystemError, Location, ShmNameError, share};
 pub use map::Map;
 pub use mapped::{Guarded, Mapped, Untrusted};
+pub use observe::{Observable, create_observable};
 pub use recover::{RecoverOptions, recover};
 pub use remove::remove;
 

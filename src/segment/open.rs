@@ -12,18 +12,24 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
 use crate::geometry::{Geometry, HeaderError};
-use crate::layout::{HEADER_BYTES, Header};
+use crate::layout::{HEADER_BYTES, Header, LOCKS_APART};
 use crate::protocol::{CutShort, Loss};
 
 use super::error::OpenError;
 use super::fork::Private;
 use super::liveness;
 use super::location::{Access, FileSystem, Location, open_path, reopen};
+use super::observe::has_locks_of;
+
+/// What makes a file's size final.
+const SIZE_SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW);
 
 /// A ring's file, opened and checked.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: Private,
+    /// The file with the locks, if that is another one.
+    pub(super) locks: Option<Private>,
     pub(super) header: Header,
     pub(super) geometry: Geometry,
     pub(super) system: FileSystem,
@@ -52,6 +58,7 @@ impl Opened {
         if header.anonymous != 0 && !is_sealed && !force {
             return Err(OpenError::NotSealed);
         }
+        let locks = open_locks(location, &header, access)?;
         // Absolute, for the process may change its directory while the handle lives.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
         let path = location
@@ -60,6 +67,7 @@ impl Opened {
             .map(absolute);
         Ok(Self {
             file,
+            locks,
             header,
             geometry,
             system,
@@ -74,6 +82,7 @@ impl Opened {
         let file = Private::open(open).map_err(OpenError::opening)?;
         Ok(Self {
             file,
+            locks: self.second_locks()?,
             header: self.header,
             geometry: self.geometry.clone(),
             system: self.system,
@@ -96,6 +105,23 @@ impl Opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(OpenError::opening(error)),
         }
+    }
+
+    /// Another description of the file with the locks, if that is another file.
+    pub(super) fn second_locks(&self) -> Result<Option<Private>, OpenError> {
+        let open = |locks| Private::open(|| reopen(locks, Access::ReadWrite));
+        let opened = self.locks.as_ref().map(open).transpose();
+        opened.map_err(OpenError::opening)
+    }
+
+    /// Where participants' locks are looked at, and taken for a takeover.
+    pub(super) fn lock_file(&self) -> &Private {
+        self.locks.as_ref().unwrap_or(&self.file)
+    }
+
+    /// Whether there are locks to look at: not for an observer.
+    pub(super) fn sees_locks(&self) -> bool {
+        self.locks.is_some() || !has_locks_apart(&self.header)
     }
 
     /// Whether the name that the file was found by is gone, or leads elsewhere.
@@ -165,6 +191,32 @@ pub(super) fn identity_of(file: &File) -> Result<(u64, u64), OpenError> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+fn has_locks_apart(header: &Header) -> bool {
+    header.incompatible_features & LOCKS_APART != 0
+}
+
+/// The file with the ring's locks, if that is another one. Who only looks can do without it.
+fn open_locks(
+    location: &Location,
+    header: &Header,
+    access: Access,
+) -> Result<Option<Private>, OpenError> {
+    match (location.locks(), has_locks_apart(header)) {
+        (None, false) => Ok(None),
+        (None, true) if access == Access::Read => Ok(None),
+        (None, true) => Err(OpenError::NoLocks),
+        (Some(_), false) => Err(OpenError::OtherLocks),
+        (Some(locks), true) => {
+            let locks = Private::open(|| reopen(locks, access)).map_err(OpenError::opening)?;
+            if has_locks_of(&locks, &header.ring_id)? {
+                Ok(Some(locks))
+            } else {
+                Err(OpenError::OtherLocks)
+            }
+        }
+    }
+}
+
 fn check_type(metadata: &Metadata) -> Result<(), OpenError> {
     let kind = metadata.file_type();
     let found = match () {
@@ -207,8 +259,8 @@ fn check_blocks(
     Ok(())
 }
 
-/// Whether nobody can make the file shorter any more.
+/// Whether nobody can change the file's size any more.
 fn is_sealed(file: &Private) -> bool {
     let seals = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
-    seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK))
+    seals.is_ok_and(|seals| seals.contains(SIZE_SEALS))
 }

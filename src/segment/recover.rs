@@ -55,7 +55,7 @@ pub fn recover(location: &Location, options: &RecoverOptions) -> Result<Recovere
     if opened.is_of_this_boot()? {
         return Ok(mend_others(
             &map,
-            &opened.file,
+            opened.lock_file(),
             &opened.geometry.shape(),
             None,
         ));
