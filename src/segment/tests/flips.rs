@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use super::super::fork::Private;
 use crate::handle::Participant;
-use crate::protocol::{Store, ledger};
+use crate::protocol::recovery::Shape;
+use crate::protocol::{Attachment, Store, ledger, slot_ring};
 use crate::segment::location::Access;
 use crate::segment::{AttachOptions, CreateOptions, Location, RecoverOptions, inspect, recover};
 use crate::sync::{Ordering, watch};
@@ -210,6 +211,40 @@ fn words_of_a_byte_ring_may_change_between_any_two_loads() {
 #[test]
 fn words_of_a_slot_ring_may_change_between_any_two_loads() {
     suffer(true, slot_handles, use_slots);
+}
+
+/// Chance never keeps a walk going for long: here every slot turns out to be two laps further than
+/// the one before.
+#[test]
+fn a_walk_after_words_that_run_ahead_of_it_ends() {
+    let at = ring(true);
+    let (producer, consumer) = slot_handles(&at).unwrap();
+    let participants = [producer.participant(), consumer.participant()];
+    let slots = participants.map(|participant| {
+        let first = std::ptr::from_ref(participant.store().word(0)).addr();
+        first..first + usize::try_from(SLOTS * 64).unwrap()
+    });
+    let mut lap = 0;
+    let mut accesses = 0;
+    let running_ahead = move |_: watch::Access, address: usize, _: u64| {
+        accesses += 1;
+        assert!(accesses < 3 * MAX_ACCESSES, "a walk has no end");
+        slots.iter().any(|slots| slots.contains(&address)).then(|| {
+            lap += 2;
+            lap << 16 | slot_ring::WRITING
+        })
+    };
+    let [shape, _] = participants.map(|participant| {
+        let Shape::Slots(shape, _) = *participant.attachment().shape() else {
+            unreachable!()
+        };
+        shape
+    });
+    watch::watched(running_ahead, || {
+        assert_eq!(producer.try_push(1, b""), Err(TryClaimError::Full));
+        assert_eq!(consumer.try_pop(&mut Vec::new()), Err(TryReadError::Empty));
+        slot_ring::frontier(&shape, producer.participant().store());
+    });
 }
 
 /// How often each word was loaded, by its offset in the ring.
