@@ -6,12 +6,13 @@
 //! ```
 //!
 //! The shipped handles and the shipped recovery run on a heap ring whose participants can die
-//! before any of their accesses; see [`crate::sync::shuttle`]. [`Member`] plays the part that
+//! before any of their accesses; see `sync::shuttle`. [`Member`] plays the part that
 //! `segment` has in a mapped file: locks that go free with their holder, mending, attaching.
 //! Half of the schedules are random, half probabilistic ones with few preemptions (PCT), which find
 //! an order that needs just two or three of them far more often. The seed is fixed, so that a run
-//! can be repeated; `SHUTTLE_RANDOM_SEED` sets another one. A schedule that fails is printed, and
-//! `SHUTTLE_SCHEDULE=<it>`, with the name of its test, replays that one alone.
+//! can be repeated; `SHUTTLE_RANDOM_SEED` sets another one. A schedule that fails is printed, many
+//! lines as a rule; the variable `SHUTTLE_SCHEDULE`, with all of them, and the name of its test
+//! replay that one alone.
 //!
 //! # What it does not see
 //! Every access is SeqCst here: weak orderings are loom's. Time does not pass: a sleeper wakes at
@@ -20,10 +21,33 @@
 //! dead at once.
 //!
 //! # Mutants
-//! What was changed, and a test that failed:
+//! What was changed, alone, and a test that failed. Lost: a record, or a count, is missing.
+//! Deadlock: somebody sleeps for ever.
 //!
 //! | changed | fails | with |
 //! | --- | --- | --- |
+//! | a consumer never rescans for what was given back | `a_crowd_loses_nothing` | deadlock |
+//! | requeue frees the slot | `a_crowd_loses_nothing` | lost |
+//! | requeue without its bump | `a_crowd_loses_nothing` | deadlock |
+//! | abort to FREE | `a_crowd_loses_nothing` | deadlock |
+//! | `take_sleepers` wakes nobody | `a_crowd_loses_nothing` | deadlock |
+//! | `take_sleepers` clears without counting | `no_slot_is_committed_after_closed` | deadlock |
+//! | `admit` without its look | `no_slot_is_committed_after_closed` | lost |
+//! | `closed_or_blocked` without its walk | `no_slot_is_committed_after_closed` | lost |
+//! | `after_released` as for a claim | `a_crowd_loses_nothing` | deadlock |
+//! | the sweep leaves what was written | `few_records_and_many_deaths` | deadlock |
+//! | `recover` without its bump | `few_records_and_many_deaths` | deadlock |
+//! | `recover` without its wake-up | `few_records_and_many_deaths` | deadlock |
+//! | `recover` frees the row at first | `few_records_and_many_deaths` | deadlock |
+//! | `recover` frees the row before the bump | `a_pair_that_is_replaced_loses_nothing` | deadlock |
+//! | `begin_skip`, the first two stores exchanged | `few_records_and_many_deaths` | lost |
+//! | `publish`, the journal behind the header | `a_pair_that_is_replaced_loses_nothing` | lost |
+//! | `publish` without the EMPTY header | `a_pair_loses_nothing` | lost |
+//! | `Writer::claim` without its look | `no_byte_is_committed_after_closed` | lost |
+//! | `drained`, the mark behind the header | the same | lost |
+//!
+//! Nothing fails if an entry of a journal gets its end before its records: the entry is not the
+//! true one yet, and its end tells that in either order.
 
 mod shuttle_bytes;
 mod shuttle_slots;
@@ -183,6 +207,36 @@ impl Ring {
         })
     }
 
+    /// As `segment::recover::mend_others`.
+    fn mend(&self, me: Option<Owner>, life: u32) -> Recovered {
+        let memory = &*self.memory;
+        let mut done = Recovered::default();
+        for dead in owners(memory).filter(|owner| Some(*owner) != me) {
+            let is_dead = !self.is_locked(dead) && recovery::in_use(memory, dead);
+            if is_dead && self.try_lock(dead, life) {
+                if recovery::in_use(memory, dead) {
+                    done += self.recover(dead);
+                }
+                self.unlock(dead);
+            }
+        }
+        done
+    }
+
+    /// Starts somebody who mends without being a participant, as `segment::recover` does, and dies
+    /// over it: no recovery of its own repeats what it left undone.
+    fn start_bystander(self: &Arc<Self>) -> shuttle::thread::JoinHandle<()> {
+        let ring = Arc::clone(self);
+        shuttle::thread::spawn(move || {
+            ring.live(Some(below(60)), |ring, life| {
+                for _ in 0..20 {
+                    ring.mend(None, life);
+                    crate::sync::yield_now();
+                }
+            });
+        })
+    }
+
     /// Positions that all participants together skipped, when all is quiet.
     fn skipped(&self) -> u64 {
         let memory = &*self.memory;
@@ -231,19 +285,8 @@ impl Attachment for Member {
         None
     }
 
-    /// As `segment::recover::mend_others`.
     fn mend(&self) -> Recovered {
-        let mut done = Recovered::default();
-        for dead in owners(self.store()).filter(|owner| *owner != self.me) {
-            let is_dead = !self.ring.is_locked(dead) && recovery::in_use(self.store(), dead);
-            if is_dead && self.ring.try_lock(dead, self.life) {
-                if recovery::in_use(self.store(), dead) {
-                    done += self.ring.recover(dead);
-                }
-                self.ring.unlock(dead);
-            }
-        }
-        done
+        self.ring.mend(Some(self.me), self.life)
     }
 
     fn is_alive(&self, owner: Owner) -> bool {
