@@ -49,6 +49,9 @@
 //! Producer dead before the publishing store: no trace but its claim mark. After it: whole records.
 //! Consumer dead before the store of the head: everything from the head on is delivered again.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use super::{Damage, Owner, Recovered, Store, slot_ring};
 use crate::layout::JournalEntry;
 use crate::sync::{AtomicU64, Ordering, light_barrier, unique_number};

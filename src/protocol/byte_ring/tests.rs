@@ -1,0 +1,202 @@
+//! The journal, word by word: what a death between any two stores of it leaves is read rightly.
+
+use super::{
+    HEADER, Mark, Reader, Shape, Tail, Writer, committed_end, released_end, span_of, unique_number,
+};
+use crate::layout::JournalEntry;
+use crate::protocol::heap::HeapRing;
+use crate::protocol::{Owner, Store, recovery};
+use crate::spsc;
+use crate::sync::{Arc, Ordering::Relaxed};
+
+/// 4 KiB from `origin` on.
+fn ring_at(origin: u64) -> (Shape, Arc<HeapRing>) {
+    let geometry = spsc::Options::new(4096).starting_at(origin).geometry();
+    let geometry = geometry.unwrap();
+    let recovery::Shape::Bytes(shape) = geometry.shape() else {
+        unreachable!("a ring of bytes")
+    };
+    let ring = HeapRing::new(geometry.shape(), geometry.data_bytes, 2, origin, None);
+    (shape, ring)
+}
+
+fn publish(shape: &Shape, ring: &HeapRing, writer: &mut Writer, len: u64) {
+    let span = writer.claim(shape, ring, len, false).unwrap();
+    writer.stage(shape, ring, span, 7, len);
+    writer.publish(shape, ring);
+}
+
+/// An entry's end and records.
+fn told(entry: &JournalEntry) -> (u64, u64) {
+    (entry.end.load(Relaxed), entry.records.load(Relaxed))
+}
+
+fn tell(entry: &JournalEntry, (end, records): (u64, u64)) {
+    entry.end.store(end, Relaxed);
+    entry.records.store(records, Relaxed);
+}
+
+fn tail(end: u64, records: u64) -> Tail {
+    Tail { end, records }
+}
+
+#[test]
+fn a_record_is_at_most_as_long_as_its_header_can_say() {
+    assert_eq!(Shape::max_record_of(4096), 2040);
+    assert_eq!(Shape::max_record_of(1 << 31), (1 << 30) - HEADER);
+    assert_eq!(Shape::max_record_of(1 << 40), (1 << 30) - HEADER);
+}
+
+/// Whoever overwrote the entry that is true would have none if it died doing so.
+#[test]
+fn a_publication_overwrites_the_entry_that_is_not_true_also_after_a_restart() {
+    let (shape, ring) = ring_at(0);
+    let journal = &ring.control().tail.journal;
+    let mut truth = (0, 0);
+    for round in 0..6 {
+        let mut writer = Writer::resume(&shape, &*ring).unwrap();
+        for _ in 0..=round % 3 {
+            publish(&shape, &ring, &mut writer, round);
+            let next = (truth.0 + span_of(round), truth.1 + 1);
+            let both = journal.each_ref().map(told);
+            assert!(both.contains(&next) && both.contains(&truth), "{both:?}");
+            truth = next;
+        }
+        assert_eq!(committed_end(&shape, &*ring), tail(truth.0, truth.1));
+    }
+}
+
+#[test]
+fn a_release_overwrites_the_entry_that_is_not_true_also_after_a_restart() {
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    for _ in 0..12 {
+        publish(&shape, &ring, &mut writer, 8);
+    }
+    let journal = &ring.control().consumer.journal;
+    let mut truth = (0, 0);
+    for round in 0..6 {
+        let mut reader = Reader::resume(&shape, &*ring).unwrap();
+        for _ in 0..=round % 3 {
+            reader.read(&shape, &*ring).unwrap();
+            assert_eq!(reader.release_to(&*ring, reader.next()), 1);
+            let next = (truth.0 + span_of(8), truth.1 + 1);
+            let both = journal.each_ref().map(told);
+            assert!(both.contains(&next) && both.contains(&truth), "{both:?}");
+            truth = next;
+        }
+        let released = released_end(&*ring).unwrap();
+        assert_eq!((released.position, released.records), truth);
+    }
+}
+
+/// Every state in which the journal can be at a death, in either order of its entries.
+#[test]
+fn the_committed_end_is_told_wherever_a_publication_was_cut_off() {
+    let origin = 0_u64.wrapping_sub(64);
+    for first in [0, 1] {
+        let (shape, ring) = ring_at(origin);
+        let control = ring.control();
+        let [one, other] = [first, 1 - first].map(|entry| &control.tail.journal[entry]);
+        let end = |records: u64| origin.wrapping_add(16 * records);
+        let header = |record| shape.word(&*ring, end(record));
+        let expect = |records, state: &str| {
+            let found = committed_end(&shape, &*ring);
+            assert_eq!(found, tail(end(records), records), "{state}, {first}");
+        };
+
+        // The first publication: both entries say the origin.
+        one.records.store(1, Relaxed);
+        expect(0, "records of the first are stored");
+        one.end.store(end(1), Relaxed);
+        expect(0, "the entry of the first is whole");
+        header(0).store(1, Relaxed);
+        expect(1, "the first is committed");
+
+        // The second; and a third, once the first is released.
+        tell(other, (end(0), 2));
+        expect(1, "records of the second are stored");
+        tell(other, (end(2), 2));
+        expect(1, "the entry of the second is whole");
+        header(1).store(1, Relaxed);
+        expect(2, "the second is committed");
+        control.head.position.store(end(1), Relaxed);
+        one.records.store(3, Relaxed);
+        expect(2, "records of the third are stored");
+        one.end.store(end(3), Relaxed);
+        expect(2, "the entry of the third is whole");
+        control.head.position.store(end(2), Relaxed);
+        expect(2, "everything is released");
+        header(2).store(1, Relaxed);
+        expect(3, "the third is committed");
+
+        // What was handed back as space may hold anything.
+        control.head.position.store(end(3), Relaxed);
+        header(2).store(0, Relaxed);
+        expect(3, "the space of the third holds a zero");
+    }
+}
+
+/// As `Reader::read` leaves it: the mark of another reader is told by its number alone.
+#[test]
+fn a_mark_is_taken_from_its_own_reader_and_from_what_it_has_read() {
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    for _ in 0..3 {
+        publish(&shape, &ring, &mut writer, 8);
+    }
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    let start = reader.next();
+    let [first, second] = [(); 2].map(|()| {
+        reader.read(&shape, &*ring).unwrap();
+        reader.next()
+    });
+    assert_eq!(reader.release_to(&*ring, start), 0);
+    let reader_of_another = unique_number();
+    let other = |mark| Mark {
+        reader: reader_of_another,
+        ..mark
+    };
+    assert_eq!(reader.release_to(&*ring, other(first)), 0);
+    reader.rewind_to(&*ring, other(start));
+    assert_eq!(reader.next(), second);
+    assert_eq!(reader.release_to(&*ring, first), 1);
+    reader.rewind_to(&*ring, start);
+    assert_eq!(reader.next(), second, "it is released already");
+    reader.rewind_to(&*ring, first);
+    assert_eq!(reader.next(), first);
+    assert_eq!(reader.release_to(&*ring, second), 0, "it was gone back on");
+}
+
+/// A dead consumer's claim counts the records that it had read and not released.
+#[test]
+fn a_sweep_counts_what_the_dead_held() {
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    for len in [8, 2040, 0, 2000] {
+        let Ok(span) = writer.claim(&shape, &*ring, len, false) else {
+            break;
+        };
+        writer.stage(&shape, &*ring, span, 7, len);
+        writer.publish(&shape, &*ring);
+    }
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    for _ in 0..3 {
+        reader.read(&shape, &*ring).unwrap();
+    }
+    assert_eq!(reader.release_to(&*ring, reader.next()), 3);
+    publish(&shape, &ring, &mut writer, 2000);
+    publish(&shape, &ring, &mut writer, 16);
+    for _ in 0..2 {
+        reader.read(&shape, &*ring).unwrap();
+    }
+    let done = super::sweep(&shape, &*ring, Owner::CONSUMER);
+    assert_eq!((done.participants, done.redelivered), (1, 2));
+    let claim = &ring.control().consumer.claim;
+    assert_eq!(claim.load(Relaxed), reader.released().position());
+    assert_eq!(super::sweep(&shape, &*ring, Owner::CONSUMER).redelivered, 0);
+
+    writer.claim(&shape, &*ring, 8, false).unwrap();
+    assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 1);
+    assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 0);
+}
