@@ -345,9 +345,6 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         ROW_ATTACHED => RowState::Attached,
         _ => RowState::Recovering,
     };
-    let is_held = |bytes| !is_free(opened.lock_file(), bytes).unwrap_or(true);
-    // Who sees no locks can call nobody dead.
-    let is_alive = || is_held(Bytes::row(owner)) && !is_held(Bytes::mending(owner));
     let Identity {
         pid,
         process_start,
@@ -359,7 +356,8 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         pid,
         process_start_ticks: process_start,
         command,
-        is_alive: !opened.sees_locks() || is_alive(),
+        // Who sees no locks can call nobody dead.
+        is_alive: !opened.sees_locks() || is_alive(opened, row, owner),
         state,
         // relaxed: display only.
         since_unix_ns: row.attached_unix_ns.load(Ordering::Relaxed),
@@ -368,6 +366,31 @@ fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot
         counters: totals.since(&Counters::of(&row.baseline)),
         totals,
     });
+}
+
+/// Whether the lock of a row in use is its participant's.
+///
+/// A mender takes the mending byte first. If it came too late, and a new participant has the row,
+/// it lets go at once; if it has the row as well, it says so in the row's state. So while both are
+/// held and the state is a participant's, it will soon be told; if the mender is kept from going
+/// on, the state is believed.
+fn is_alive(opened: &Opened, row: &Row, owner: Owner) -> bool {
+    const LOOKS: u32 = 16;
+    let is_held = |bytes| !is_free(opened.lock_file(), bytes).unwrap_or(true);
+    for _ in 0..LOOKS {
+        if !is_held(Bytes::row(owner)) {
+            return false;
+        }
+        if !is_held(Bytes::mending(owner)) {
+            return true;
+        }
+        // sync(row-state): acquire half.
+        if row.state.load(Ordering::Acquire) != ROW_ATTACHED {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
 }
 
 fn role_of(row: &Row) -> Option<Role> {

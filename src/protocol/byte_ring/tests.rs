@@ -12,7 +12,7 @@ use crate::sync::{Arc, Ordering::Relaxed};
 /// 4 KiB from `origin` on.
 fn ring_at(origin: u64) -> (Shape, Arc<HeapRing>) {
     let geometry = spsc::Options::new(4096).starting_at(origin).geometry();
-    let geometry = geometry.unwrap();
+    let geometry = geometry.expect("a capacity that is possible");
     let recovery::Shape::Bytes(shape) = geometry.shape() else {
         unreachable!("a ring of bytes")
     };
@@ -21,7 +21,9 @@ fn ring_at(origin: u64) -> (Shape, Arc<HeapRing>) {
 }
 
 fn publish(shape: &Shape, ring: &HeapRing, writer: &mut Writer, len: u64) {
-    let span = writer.claim(shape, ring, len, false).unwrap();
+    let span = writer
+        .claim(shape, ring, len, false)
+        .expect("there is room");
     writer.stage(shape, ring, span, 7, len);
     writer.publish(shape, ring);
 }

@@ -207,15 +207,48 @@ fn a_row_is_not_recovered_by_two() {
     assert_eq!(alive.mend().participants, 1);
 }
 
+/// One that came too late, found somebody alive, and is about to let go.
+#[test]
+fn a_participant_is_alive_though_a_mender_has_come() {
+    let (_directory, path) = created(&slots());
+    let mine = join_slots(&path).unwrap();
+    let other = Private::open(|| Location::from(&path).open(Access::ReadWrite)).unwrap();
+    let mending = Lock::take(&other, Bytes::mending(mine.me()))
+        .unwrap()
+        .unwrap();
+    let is_alive = || {
+        let snapshot = crate::segment::inspect(&Location::from(&path)).unwrap();
+        snapshot.participants[0].is_alive
+    };
+    assert!(is_alive());
+    // So is one whose row says that it is being recovered not, but its mender.
+    let state = &mine.store().row(mine.me()).state;
+    state.store(ROW_RECOVERING, Ordering::Relaxed);
+    assert!(!is_alive());
+    state.store(ROW_ATTACHED, Ordering::Relaxed);
+    drop(mending);
+    assert!(is_alive());
+}
+
 #[test]
 fn a_mender_is_never_taken_for_a_participant() {
+    const ROUNDS: u32 = 300;
     let (_directory, path) = created(&bytes());
     let other = Opened::new(&Location::from(&path), Access::ReadWrite, false).unwrap();
     let map = join_bytes(&path, Role::Consumer).unwrap();
-    let done = crate::sync::AtomicU32::new(0);
+    let (round, done) = (
+        crate::sync::AtomicU32::new(0),
+        crate::sync::AtomicU32::new(0),
+    );
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let mut mended = 0;
             while done.load(Ordering::Relaxed) == 0 {
+                // Once a round: a mender leaves the row free, so that no other one follows.
+                if round.load(Ordering::Relaxed) == mended {
+                    std::thread::yield_now();
+                    continue;
+                }
                 let row = map.store().row(Owner::PRODUCER);
                 let Some(_mending) =
                     Lock::take(&other.file, Bytes::mending(Owner::PRODUCER)).unwrap()
@@ -230,9 +263,11 @@ fn a_mender_is_never_taken_for_a_participant() {
                 row.state.store(ROW_ATTACHED, Ordering::Relaxed);
                 std::thread::yield_now();
                 recovery::recover(map.shape(), map.store(), Owner::PRODUCER, || {});
+                mended = round.load(Ordering::Relaxed);
             }
         });
-        for _ in 0..300 {
+        for _ in 0..ROUNDS {
+            round.fetch_add(1, Ordering::Relaxed);
             let joined = join_bytes(&path, Role::Producer);
             if joined.is_err() {
                 done.store(1, Ordering::Relaxed);
