@@ -7,7 +7,8 @@
 //!
 //! The standard library is built with the sanitizer (`-Zbuild-std`): one that is not instrumented
 //! hides the order that its locks and counts make, and ThreadSanitizer then reports races in it.
-//! So nothing is suppressed. Both need nightly and its `rust-src`.
+//! So nothing of it is suppressed; what is, and why, is in `thread.supp`. Both need nightly and its
+//! `rust-src`.
 //!
 //! What ThreadSanitizer does not see: fences, of which no payload depends on one here (they order a
 //! store before a load, see `Pairing` in `src/protocol/event.rs`); membarrier(2); and that two
@@ -80,6 +81,9 @@ pub(crate) fn run(root: &Path, sanitizer: Sanitizer) -> Result<()> {
     eprintln!("left out: {}", LEFT_OUT.join(", "));
     let flag = format!("-Zsanitizer={}", sanitizer.name());
     shell::add_flags(&mut test, "RUSTFLAGS", &flag);
+    let suppressions = root.join("xtask/src/thread.supp");
+    let options = format!("suppressions={}", suppressions.display());
+    shell::add_flags(&mut test, "TSAN_OPTIONS", &options);
     let folder = format!("sanitize-{}", sanitizer.name());
     test.env("CARGO_TARGET_DIR", steps::target_folder(root).join(folder));
     shell::run(&mut test)
