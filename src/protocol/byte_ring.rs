@@ -399,7 +399,8 @@ fn committed_entry<S: Store + ?Sized>(shape: &Shape, store: &S) -> (Tail, usize)
 }
 
 fn check_used(shape: &Shape, tail: u64, head: u64) -> Result<(), Damage> {
-    if tail.wrapping_sub(head) > shape.capacity {
+    // The last header before the head is EMPTY (INV-1).
+    if tail.wrapping_sub(head) > shape.capacity - HEADER {
         let expected = "expected at most the tail, and less than a capacity behind it";
         return Err(Damage {
             what: "the head",
@@ -518,7 +519,8 @@ impl Reader {
         }
         let found = Self::check(shape, position, word)?;
         let end = position.wrapping_add(span_of(found.len));
-        if end.wrapping_sub(self.released.position) > shape.capacity {
+        // One more is EMPTY (INV-1).
+        if end.wrapping_sub(self.released.position) > shape.capacity - HEADER {
             return Err(damaged_header(word));
         }
         let next = Mark {

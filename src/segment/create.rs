@@ -143,7 +143,7 @@ fn fill(
 }
 
 /// Gives the file its size and all of its blocks. Returns its size.
-fn allocate(file: &File, bytes: u64) -> Result<u64, CreateError> {
+pub(super) fn allocate(file: &File, bytes: u64) -> Result<u64, CreateError> {
     let io = CreateError::io;
     let system = FileSystem::of(file).map_err(io("look at the file system"))?;
     let needed_bytes = system.round_up(bytes);
@@ -173,7 +173,7 @@ fn allocate(file: &File, bytes: u64) -> Result<u64, CreateError> {
 
 /// In parts, since tmpfs gives up and undoes everything on any signal: a process with a fast timer
 /// would never see the end of a large file.
-fn allocate_in_parts(file: &File, bytes: u64) -> io::Result<()> {
+pub(super) fn allocate_in_parts(file: &File, bytes: u64) -> io::Result<()> {
     const PART_BYTES: u64 = 16 << 20;
     let mut done = 0;
     while done < bytes {

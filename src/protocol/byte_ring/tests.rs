@@ -1,7 +1,8 @@
 //! The journal, word by word: what a death between any two stores of it leaves is read rightly.
 
 use super::{
-    HEADER, Mark, Reader, Shape, Tail, Writer, committed_end, released_end, span_of, unique_number,
+    HEADER, Mark, PADDING, RECORD, Reader, Shape, Tail, Writer, committed_end, released_end,
+    span_of, unique_number,
 };
 use crate::layout::JournalEntry;
 use crate::protocol::heap::HeapRing;
@@ -201,4 +202,73 @@ fn a_sweep_counts_what_the_dead_held() {
     writer.claim(&shape, &*ring, 8, false).unwrap();
     assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 1);
     assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 0);
+}
+
+/// A correct consumer's head is at most a capacity less the EMPTY header behind the tail.
+#[test]
+fn a_head_where_no_correct_consumer_puts_it_is_damage() {
+    let (shape, ring) = ring_at(8192);
+    let head = &ring.control().head.position;
+    for entry in &ring.control().tail.journal {
+        tell(entry, (8192, 7));
+    }
+    for (behind, is_sound) in [
+        (0, true),
+        (4088, true),
+        (4096, false),
+        (0_u64.wrapping_sub(8), false),
+    ] {
+        head.store(8192_u64.wrapping_sub(behind), Relaxed);
+        let resumed = Writer::resume(&shape, &*ring);
+        assert_eq!(resumed.is_ok(), is_sound, "{behind} behind");
+        let consumed = &ring.control().consumer.journal[0];
+        tell(consumed, (8192_u64.wrapping_sub(behind), 0));
+        assert_eq!(
+            Reader::resume(&shape, &*ring).is_ok(),
+            is_sound,
+            "{behind} behind"
+        );
+    }
+    head.store(8192, Relaxed);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    while writer.claim(&shape, &*ring, 500, false).is_ok() {
+        publish(&shape, &ring, &mut writer, 500);
+    }
+    head.store(8192 - 4096, Relaxed);
+    let refused = writer.claim(&shape, &*ring, 500, false);
+    assert!(
+        matches!(refused, Err(super::WriteRefusal::Damaged(_))),
+        "{refused:?}"
+    );
+}
+
+/// What a header may say is bounded by the longest record, the end of the ring, and the head.
+#[test]
+fn a_header_that_no_correct_producer_writes_is_damage() {
+    let (shape, ring) = ring_at(0);
+    let header = |position: u64, len: u64, kind: u64| {
+        shape.word(&*ring, position).store(len << 2 | kind, Relaxed);
+    };
+    let read = |reader: &mut Reader| reader.read(&shape, &*ring).map(|found| found.len);
+    let damaged = |reader: &mut Reader| matches!(read(reader), Err(super::ReadRefusal::Damaged(_)));
+    let fresh = || Reader::resume(&shape, &*ring).unwrap();
+    header(0, 2040, RECORD);
+    assert_eq!(read(&mut fresh()), Ok(2040));
+    header(0, 2041, RECORD);
+    assert!(damaged(&mut fresh()), "longer than the longest");
+    header(0, 8, RECORD | PADDING);
+    assert!(damaged(&mut fresh()), "of no kind");
+
+    // Up to 4080 and up to 4088; a record that ends at 4096 leaves no EMPTY header.
+    header(0, 2032, RECORD);
+    header(2040, 2032, RECORD);
+    let mut reader = fresh();
+    assert_eq!([read(&mut reader), read(&mut reader)], [Ok(2032); 2]);
+    header(4080, 0, RECORD);
+    assert_eq!(read(&mut reader), Ok(0));
+    header(4088, 0, RECORD);
+    assert!(damaged(&mut reader), "as much as the whole ring");
+    header(4088, 1, RECORD);
+    assert_eq!(reader.release_to(&*ring, reader.next()), 3);
+    assert!(damaged(&mut reader), "beyond the end of the ring");
 }

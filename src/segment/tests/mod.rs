@@ -6,6 +6,7 @@ mod files;
 mod flips;
 mod lives;
 mod looks;
+mod rows;
 
 use std::path::PathBuf;
 
