@@ -98,8 +98,8 @@ fn the_locks_are_on_the_bytes_that_the_format_says() {
     let (holder, prober) = (open(), open());
     let held_at = |byte: u64| {
         let mut lock = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
+            l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap(),
+            l_whence: libc::c_short::try_from(libc::SEEK_SET).unwrap(),
             l_start: byte.cast_signed(),
             l_len: 1,
             l_pid: 0,
