@@ -59,7 +59,10 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
 use super::heap::HeapRing;
-use super::{Attachment, ElementType, Owner, Recovered, Store, ZeroCopy, ledger, owners, recovery};
+use super::{
+    Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, ledger, owners,
+    recovery,
+};
 use crate::layout::{ROW_ATTACHED, ROW_FREE};
 use crate::sync::Ordering;
 use crate::sync::shuttle::{is_dead, live};
@@ -268,6 +271,7 @@ impl Drop for Member {
 impl Attachment for Member {
     type Store = HeapRing;
     const COPY_BY_WORDS: bool = false;
+    const GUARDED: bool = false;
 
     fn store(&self) -> &HeapRing {
         &self.ring.memory
@@ -297,8 +301,12 @@ impl Attachment for Member {
         !is_dead()
     }
 
-    fn is_replaced(&self) -> bool {
-        false
+    fn gone(&self) -> Gone {
+        Gone::Forked
+    }
+
+    fn loss(&self) -> Option<Loss> {
+        None
     }
 }
 
