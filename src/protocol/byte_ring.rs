@@ -217,9 +217,10 @@ impl Writer {
         let record = self.staged_end.wrapping_add(padding);
         // One more header: the EMPTY one behind the record.
         let end = record.wrapping_add(span + HEADER);
-        if end.wrapping_sub(self.head) > shape.capacity {
+        let is_full = |head: u64| end.wrapping_sub(head) > shape.capacity;
+        if is_full(self.head) {
             self.look_at_head(shape, store)?;
-            if end.wrapping_sub(self.head) > shape.capacity {
+            if is_full(self.head) {
                 let closed = slot_ring::is_closed(store);
                 let full = WriteRefusal::Full { head: self.head };
                 return Err(if closed { WriteRefusal::Closed } else { full });
@@ -377,16 +378,17 @@ pub fn committed_end<S: Store + ?Sized>(shape: &Shape, store: &S) -> Tail {
 fn committed_entry<S: Store + ?Sized>(shape: &Shape, store: &S) -> (Tail, usize) {
     let control = store.control();
     let [first, second] = [0, 1].map(|entry| (load_entry(&control.tail.journal[entry]), entry));
-    let (low, high) = match second.0.end.wrapping_sub(first.0.end).cast_signed() {
-        0 => {
+    let difference = second.0.end.wrapping_sub(first.0.end).cast_signed();
+    let (low, high) = match difference.cmp(&0) {
+        core::cmp::Ordering::Equal => {
             return if first.0.records <= second.0.records {
                 first
             } else {
                 second
             };
         }
-        difference if difference < 0 => (second, first),
-        _ => (first, second),
+        core::cmp::Ordering::Less => (second, first),
+        core::cmp::Ordering::Greater => (first, second),
     };
     // sync(head-release): acquire half.
     let head = control.head.position.load(Ordering::Acquire);

@@ -214,6 +214,24 @@ fn only_file_systems_that_are_known_to_behave_are_used() {
 }
 
 #[test]
+fn what_a_file_system_is_known_to_do_goes_by_its_magic() {
+    let [tmpfs, hugetlbfs, ext4, xfs, nfs] =
+        [0x0102_1994, 0x9584_58f6, 0xef53, 0x5846_5342, 0x6969].map(FileSystem::with_magic);
+    let counts = [tmpfs, hugetlbfs, ext4, xfs, nfs].map(FileSystem::counts_blocks);
+    assert_eq!(counts, [true, false, true, true, false]);
+    // Huge pages are whole ones; here they have 4096 bytes.
+    let sizes = [0, 1, 4096, 4097];
+    assert_eq!(
+        sizes.map(|bytes| hugetlbfs.round_up(bytes)),
+        [0, 4096, 4096, 8192]
+    );
+    assert_eq!(sizes.map(|bytes| tmpfs.round_up(bytes)), sizes);
+    assert_eq!(hugetlbfs.round_up(u64::MAX), u64::MAX);
+    let unknown = FileSystem::with_magic(1).check(false).unwrap_err();
+    assert_eq!(unknown.name, "this file system");
+}
+
+#[test]
 fn names_of_shared_memory_have_one_slash() {
     assert_eq!(Location::shm("/a.b").unwrap().to_string(), "/dev/shm/a.b");
     for wrong in ["", "/", "a", "//a", "/a/b", "/.", "/..", "/a\0"] {

@@ -156,6 +156,18 @@ fn reboot(path: &PathBuf) {
 }
 
 #[test]
+fn a_ring_carries_the_name_of_the_boot_that_made_it() {
+    let (_directory, path) = created(&slots());
+    let name = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let offset = offset_of!(Header, boot_id);
+    let in_file: String = fs::read(&path).unwrap()[offset..offset + 16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(in_file, name.trim_end().replace('-', ""));
+}
+
+#[test]
 fn a_ring_of_another_boot_is_adopted_only_on_request() {
     let (_directory, path) = created(&slots());
     let location = Location::from(&path);

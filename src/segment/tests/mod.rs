@@ -4,6 +4,7 @@
 mod children;
 mod files;
 mod flips;
+mod hints;
 mod lives;
 mod looks;
 mod rows;

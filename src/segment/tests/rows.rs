@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::children::Peer;
 use super::{bytes, created, join, join_bytes, join_slots, place, slots};
@@ -55,6 +56,13 @@ fn a_row_names_its_process_and_counts_its_own_life_alone() {
     assert_eq!(me.command, command.trim_end());
     assert_eq!((me.counters.committed, me.totals.committed), (2, 7));
     assert_eq!(other.counters.committed, 0);
+    assert_eq!((me.lives, other.lives), (2, 1));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let since = now.abs_diff(Duration::from_nanos(me.since_unix_ns));
+    assert!(
+        since < Duration::from_secs(60),
+        "attached {since:?} from now"
+    );
 
     row.command[0].store(u64::from_le_bytes(*b"a\tb\x1b[m\0?"), Ordering::Relaxed);
     row.role.store(9, Ordering::Relaxed);
