@@ -235,7 +235,9 @@ fn clippy(context: &Context<'_>) -> Result<()> {
 }
 
 fn unit(context: &Context<'_>) -> Result<()> {
-    shell::run(&mut cargo(context.root, "test --workspace --all-features"))
+    let mut tests = cargo(context.root, "test --workspace --all-features");
+    // A minute of chaos; see tests/crash/chaos/.
+    shell::run(tests.env("ANNULUS_CHAOS_SECONDS", "60"))
 }
 
 fn docs(context: &Context<'_>) -> Result<()> {
