@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use annulus::{GeometryError, Heap, Redelivery, TryReadError, mpmc, spsc};
+use annulus::spsc::Peer;
+use annulus::{GeometryError, Heap, Redelivery, TryClaimError, TryReadError, mpmc, spsc};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -135,4 +136,152 @@ fn a_forked_child_touches_nothing_whatever_it_calls() {
         }
     }
     drop((slot_claim, slot_batch, byte_claim));
+}
+
+/// What a handle says of its ring and of its own work, in the course of it.
+#[test]
+fn handles_tell_the_ring_they_are_on() {
+    let (producer, consumer) = mpmc::Options::new(8, 60).heap().unwrap();
+    assert_eq!((producer.slots(), consumer.slots()), (8, 8));
+    let longest = producer.max_record();
+    assert!(longest >= 60 && consumer.max_record() == longest);
+    assert!(producer.try_push(0, &vec![0; longest]).is_ok());
+    assert!(matches!(
+        producer.try_push(0, &vec![0; longest + 1]),
+        Err(TryClaimError::TooLong { .. })
+    ));
+    assert_eq!((producer.backlog(), consumer.backlog()), (1, 1));
+    consumer.try_read().unwrap().release();
+    assert_eq!((producer.backlog(), consumer.backlog()), (0, 0));
+    assert!(!producer.is_closed());
+    producer.close();
+    assert!(producer.is_closed());
+    assert_eq!(producer.try_push(0, b"x"), Err(TryClaimError::Closed));
+    producer.reopen();
+    assert!(!producer.is_closed());
+    producer.try_push(0, b"x").unwrap();
+    consumer.close();
+    assert!(producer.is_closed());
+
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    assert_eq!((producer.capacity(), consumer.capacity()), (4096, 4096));
+    assert_eq!((producer.max_record(), consumer.max_record()), (2040, 2040));
+    producer.try_push(0, &[0; 9]).unwrap();
+    producer.try_push(0, &[]).unwrap();
+    // Two headers, and 9 bytes made 16.
+    assert_eq!((producer.backlog(), consumer.backlog()), (32, 32));
+    assert_eq!(producer.committed_records(), 2);
+    consumer.try_read().unwrap().release();
+    assert_eq!((producer.backlog(), consumer.backlog()), (8, 8));
+    assert_eq!(consumer.released_records(), 1);
+    assert!(matches!(
+        producer.try_push(0, &[0; 2041]),
+        Err(TryClaimError::TooLong {
+            len: 2041,
+            max: 2040
+        })
+    ));
+    assert_eq!(
+        (producer.peer(), consumer.peer()),
+        (Peer::Alive, Peer::Alive)
+    );
+    assert!(!producer.is_closed());
+    consumer.close();
+    assert!(producer.is_closed());
+    producer.reopen();
+    assert!(!producer.is_closed());
+    drop(consumer);
+    assert_eq!(producer.peer(), Peer::Absent);
+}
+
+/// A batch is as long as what was staged in it, and each record may be cut short.
+#[test]
+fn batches_count_and_cut_short() {
+    let (producer, consumer) = mpmc::Options::new(8, 64).heap().unwrap();
+    let mut batch = producer.batch();
+    assert!(batch.is_empty());
+    let mut claim = batch.try_claim(8).unwrap();
+    claim.copy_from_slice(b"whatever");
+    assert_eq!(&claim[..4], b"what");
+    claim.stage_first(4, 1);
+    batch.try_claim(3).unwrap().stage(2);
+    drop(batch.try_claim(3).unwrap());
+    assert_eq!((batch.len(), batch.is_empty()), (2, false));
+    batch.commit();
+    let read = consumer.try_read_batch(8).unwrap();
+    let lengths: Vec<_> = read
+        .iter()
+        .map(|record| (record.tag(), record.len()))
+        .collect();
+    assert_eq!(lengths, [(1, 4), (2, 3)]);
+    assert_eq!(
+        (read.len(), &read.iter().next().unwrap()[..]),
+        (2, &b"what"[..])
+    );
+    assert_eq!(read.into_records().len(), 2);
+    assert_eq!(consumer.try_read_batch(8).unwrap_err(), TryReadError::Empty);
+
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    let mut batch = producer.batch();
+    assert!(batch.is_empty());
+    let mut claim = batch.try_claim(8).unwrap();
+    claim.copy_from_slice(b"whatever");
+    assert_eq!(&claim[..4], b"what");
+    claim.stage_first(4, 1);
+    batch.try_claim(3).unwrap().stage(2);
+    drop(batch.try_claim(3).unwrap());
+    assert_eq!((batch.len(), batch.is_empty()), (2, false));
+    batch.commit();
+    assert_eq!(&consumer.try_read().unwrap()[..], b"what");
+    let second = consumer.try_read().unwrap();
+    assert_eq!((second.tag(), second.len()), (2, 3));
+}
+
+/// A handle that goes away gives back what its leaked guards held, and only then troubles others.
+#[test]
+fn a_handle_that_goes_gives_back_what_its_leaked_guards_held() {
+    let (producer, consumer) = mpmc::Options::new(4, 64).participants(4).heap().unwrap();
+    let other = producer.try_clone().unwrap();
+    for tag in 0..2 {
+        producer.try_push(tag, b"x").unwrap();
+    }
+    let reader = consumer.try_clone().unwrap();
+    #[expect(clippy::mem_forget, reason = "the leak is what is tested")]
+    std::mem::forget(reader.try_read().unwrap());
+    drop(reader);
+    let again = consumer.try_read().unwrap();
+    assert_eq!((again.tag(), again.attempts()), (0, 1));
+    again.release();
+    #[expect(clippy::mem_forget, reason = "as above")]
+    std::mem::forget(other.try_claim(1).unwrap());
+    producer.try_push(2, b"x").unwrap();
+    assert_eq!(consumer.try_read().unwrap().tag(), 1);
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);
+    drop(other);
+    assert_eq!(consumer.try_read().unwrap().tag(), 2);
+}
+
+/// Only a handle that leaves something behind has the others look for it: the file's epoch tells.
+#[test]
+fn a_handle_that_holds_nothing_goes_without_a_recovery() {
+    // As docs/format.md says.
+    const EPOCH: std::ops::Range<usize> = 2056..2064;
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = directory.path().join("slots");
+    mpmc::Options::new(8, 64).create(path.as_path()).unwrap();
+    let epoch = || std::fs::read(&path).unwrap()[EPOCH].to_vec();
+    // SAFETY: the file is this test's own, and all that use it use this library.
+    let producer = unsafe { mpmc::Producer::attach(path.as_path()) }.unwrap();
+    // SAFETY: as above.
+    let consumer = unsafe { mpmc::Consumer::attach(path.as_path()) }.unwrap();
+    for _ in 0..3 {
+        producer.try_push(0, b"x").unwrap();
+        producer.try_claim(1).unwrap().abort();
+        consumer.try_read().unwrap().release();
+    }
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);
+    let before = epoch();
+    drop(producer);
+    drop(consumer);
+    assert_eq!(epoch(), before);
 }

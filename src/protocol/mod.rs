@@ -31,7 +31,7 @@ pub mod recovery;
 pub mod slot_ring;
 
 #[cfg(all(test, shuttle))]
-#[path = "tests/shuttle.rs"]
+#[path = "tests/shuttle/mod.rs"]
 mod shuttle_tests;
 #[cfg(all(test, loom, not(shuttle)))]
 mod tests;

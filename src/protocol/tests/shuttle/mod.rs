@@ -49,8 +49,8 @@
 //! Nothing fails if an entry of a journal gets its end before its records: the entry is not the
 //! true one yet, and its end tells that in either order.
 
-mod shuttle_bytes;
-mod shuttle_slots;
+mod bytes;
+mod slots;
 
 use std::sync::atomic::{AtomicU32 as Count, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
