@@ -1,0 +1,30 @@
+//! A lab for hand-offs between processes: how long they take, measured so that it can be believed.
+//!
+//! An absolute time means little on a shared machine. So a contender runs in short slices, in
+//! turns with the others, with the machine's own floor for that very work measured right before
+//! and after each slice, and what is reported is the ratio.
+//!
+//! | room | what it is for |
+//! | --- | --- |
+//! | [`payload`] | what a record holds, how it is written and checked |
+//! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
+//! | [`transport`] | the traits that a contender implements |
+//! | [`result`] | what was found, as programs read it |
+//!
+//! # The order of a slice
+//!
+//! 1. The driver makes the link ([`Transport::link`]) in a folder on `/dev/shm`.
+//! 2. It forks one process for each player, or one for all if the contender is made for threads.
+//!    The driver touches no contender itself: what a contender breaks dies with its players.
+//! 3. Each player pins itself, attaches, and waits at a barrier in a shared page.
+//! 4. The players work until the time is up; each writes what it found to its pipe.
+//! 5. Whoever is not done by the deadline is killed, and the slice is reported as wedged.
+
+pub mod payload;
+pub mod result;
+pub mod transport;
+pub mod work;
+
+pub use payload::{Fixed, Payload, Sized};
+pub use transport::{Place, Receive, Send, Transport};
+pub use work::{Pattern, Waiting, Work};
