@@ -55,7 +55,7 @@ pub struct Participant<A: Attachment> {
 
 impl<A: Attachment> Participant<A> {
     pub(crate) fn new(attachment: A) -> Self {
-        let row = attachment.store().row(attachment.me());
+        let row = attachment.row();
         // relaxed: the row is this participant's (INV-1).
         let counters = core::array::from_fn(|counter| {
             Cell::new(row.counters[counter].load(Ordering::Relaxed))
@@ -91,7 +91,7 @@ impl<A: Attachment> Participant<A> {
     pub(crate) fn count(&self, counter: usize, count: u64) {
         let total = self.counters[counter].get().wrapping_add(count);
         self.counters[counter].set(total);
-        let row = self.store().row(self.me());
+        let row = self.attachment.row();
         // relaxed: only this handle stores it (INV-1), and readers take any value for a recent one.
         row.counters[counter].store(total, Ordering::Relaxed);
     }

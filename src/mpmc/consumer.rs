@@ -1,6 +1,6 @@
 //! The consuming handle of the slot ring and its records.
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
@@ -8,7 +8,7 @@ use crate::Mapped;
 use crate::error::{ReadError, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, RELEASED};
-use crate::protocol::slot_ring::{self, Consumption, Held, Refusal, Shape};
+use crate::protocol::slot_ring::{self, Consumption, Held, Look, Refusal, Shape};
 use crate::protocol::{Attachment, Gone, Store, ZeroCopy, copy, recovery};
 use crate::sync::ReadLease;
 use crate::wait::Wait;
@@ -36,7 +36,7 @@ use crate::wait::Wait;
 pub struct Consumer<A: Attachment = Mapped> {
     participant: Participant<A>,
     shape: Shape,
-    consumption: RefCell<Consumption>,
+    consumption: Cell<Consumption>,
     /// Records neither released nor requeued; not 0 at the end only if a guard was leaked.
     held: Cell<u64>,
 }
@@ -46,7 +46,7 @@ impl<A: Attachment> Consumer<A> {
         Self {
             participant: Participant::new(attachment),
             shape,
-            consumption: RefCell::new(Consumption::new()),
+            consumption: Cell::new(Consumption::new()),
             held: Cell::new(0),
         }
     }
@@ -84,8 +84,22 @@ impl<A: Attachment> Consumer<A> {
         if !participant.attachment().is_here() {
             return Err(participant.gone());
         }
-        let outcome = match self.claim() {
-            Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => self.claim(),
+        let (store, me) = (participant.store(), participant.me());
+        match self.consumption.get().claim_ahead(&self.shape, store, me) {
+            Ok(held) if participant.is_whole() => self.check(held),
+            Ok(_) => Err(participant.gone()),
+            Err(look) => self.try_hold_behind(look),
+        }
+    }
+
+    /// The same where the straight line has ended.
+    #[inline(never)]
+    fn try_hold_behind(&self, look: Look) -> Result<(Held, u32, u32), TryReadError> {
+        let participant = &self.participant;
+        let outcome = match self.claim_behind(Some(look)) {
+            Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => {
+                self.claim_behind(None)
+            }
             outcome => outcome,
         };
         if !participant.is_whole() {
@@ -99,12 +113,16 @@ impl<A: Attachment> Consumer<A> {
         }
     }
 
-    #[inline]
-    fn claim(&self) -> Result<Held, Refusal> {
-        let (store, me) = (self.participant.store(), self.participant.me());
+    /// From a look on, or from a new one.
+    fn claim_behind(&self, look: Option<Look>) -> Result<Held, Refusal> {
+        let (shape, store, me) = (&self.shape, self.participant.store(), self.participant.me());
         let mut made_space = false;
-        let mut consumption = self.consumption.borrow_mut();
-        let outcome = consumption.claim(&self.shape, store, me, &mut made_space);
+        let mut consumption = self.consumption.get();
+        let outcome = match look {
+            Some(look) => consumption.claim_behind(shape, store, me, look, &mut made_space),
+            None => consumption.claim(shape, store, me, &mut made_space),
+        };
+        self.consumption.set(consumption);
         if made_space {
             self.wake_after_release();
         }
@@ -116,7 +134,7 @@ impl<A: Attachment> Consumer<A> {
         self.held.set(self.held.get() + 1);
         match slot_ring::tag_and_len(&self.shape, self.participant.store(), held) {
             Ok((tag, len)) => {
-                let offset = self.shape.payload_offset(self.shape.index(held.position));
+                let offset = held.payload_offset(&self.shape);
                 if self.participant.is_whole_at(offset, len.into()) {
                     Ok((held, tag, len))
                 } else {
@@ -130,6 +148,7 @@ impl<A: Attachment> Consumer<A> {
         }
     }
 
+    #[inline]
     fn hold(&self, wait: Wait) -> Result<(Held, u32, u32), ReadError> {
         self.participant
             .wait_for(Side::Items, wait, || self.try_hold())
@@ -164,12 +183,7 @@ impl<A: Attachment> Consumer<A> {
         if !self.participant.attachment().is_here() {
             return;
         }
-        slot_ring::requeue(
-            &self.shape,
-            self.participant.store(),
-            self.participant.me(),
-            held,
-        );
+        slot_ring::requeue(self.participant.store(), self.participant.me(), held);
         self.held.set(self.held.get() - 1);
         self.participant.wake(Side::Items);
     }
@@ -198,7 +212,7 @@ impl<A: Attachment> Consumer<A> {
         (held, tag, len): (Held, u32, u32),
         payload: &mut Vec<u8>,
     ) -> Result<u32, E> {
-        let offset = self.shape.payload_offset(self.shape.index(held.position));
+        let offset = held.payload_offset(&self.shape);
         payload.clear();
         payload.resize(len as usize, 0);
         copy::empty::<A>(self.participant.store(), offset, payload);
@@ -332,9 +346,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
     #[inline]
     fn new(consumer: &'c Consumer<A>, (held, tag, len): (Held, u32, u32)) -> Self {
         let store = consumer.participant.store();
-        let offset = consumer
-            .shape
-            .payload_offset(consumer.shape.index(held.position));
+        let offset = held.payload_offset(&consumer.shape);
         let lease = store.read_lease(offset, len.into());
         let start = store.bytes(offset, len.into());
         Self {

@@ -8,7 +8,7 @@ use crate::Mapped;
 use crate::error::{ClaimError, TryClaimError};
 use crate::handle::{Participant, Side};
 use crate::layout::{COMMITTED, FULL};
-use crate::protocol::slot_ring::{self, Held, Refusal, Shape};
+use crate::protocol::slot_ring::{self, Held, Refusal, Shape, Word};
 use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery};
 use crate::sync::WriteLease;
 use crate::wait::Wait;
@@ -93,10 +93,31 @@ impl<A: Attachment> Producer<A> {
         if !participant.attachment().is_here() {
             return Err(participant.gone());
         }
-        let claim =
-            || slot_ring::claim_to_write(&self.shape, participant.store(), participant.me());
-        let outcome = match claim() {
-            Err(Refusal::Blocked { mark }) if participant.refused(FULL, mark) => claim(),
+        let (store, me) = (participant.store(), participant.me());
+        match slot_ring::claim_to_write_ahead(&self.shape, store, me) {
+            Ok(held) if slot_ring::is_admitted(store) && participant.is_whole() => {
+                self.held.set(self.held.get() + 1);
+                Ok(held)
+            }
+            looked => self.try_hold_behind(looked),
+        }
+    }
+
+    /// The same where the straight line has ended: in a claim that may not be kept, or without one.
+    #[inline(never)]
+    fn try_hold_behind(&self, looked: Result<Held, (u64, Word)>) -> Result<Held, TryClaimError> {
+        let participant = &self.participant;
+        let (shape, store, me) = (&self.shape, participant.store(), participant.me());
+        let outcome = match looked {
+            Ok(held) => slot_ring::admit(shape, store, me, held),
+            Err((position, word)) => {
+                slot_ring::claim_to_write_behind(shape, store, me, position, word)
+            }
+        };
+        let outcome = match outcome {
+            Err(Refusal::Blocked { mark }) if participant.refused(FULL, mark) => {
+                slot_ring::claim_to_write(shape, store, me)
+            }
             outcome => outcome,
         };
         if !participant.is_whole() {
@@ -117,6 +138,7 @@ impl<A: Attachment> Producer<A> {
         }
     }
 
+    #[inline]
     fn hold(&self, len: usize, wait: Wait) -> Result<Held, ClaimError> {
         self.participant
             .wait_for(Side::Space, wait, || self.try_hold(len))
@@ -128,7 +150,7 @@ impl<A: Attachment> Producer<A> {
         reason = "at most the slot size, below 2^31"
     )]
     fn commit_quietly(&self, held: Held, tag: u32, len: usize) {
-        slot_ring::commit(&self.shape, self.participant.store(), held, tag, len as u32);
+        slot_ring::commit(self.participant.store(), held, tag, len as u32);
         self.held.set(self.held.get() - 1);
         self.participant.count(COMMITTED, 1);
     }
@@ -178,7 +200,7 @@ impl<A: Attachment> Producer<A> {
 
     #[inline]
     fn fill_and_commit(&self, held: Held, tag: u32, payload: &[u8]) {
-        let offset = self.shape.payload_offset(self.shape.index(held.position));
+        let offset = held.payload_offset(&self.shape);
         copy::fill::<A>(self.participant.store(), offset, payload);
         self.commit(held, tag, payload.len());
     }
@@ -314,9 +336,7 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     #[inline]
     fn new(producer: &'p Producer<A>, held: Held, len: usize) -> Self {
         let store = producer.participant.store();
-        let offset = producer
-            .shape
-            .payload_offset(producer.shape.index(held.position));
+        let offset = held.payload_offset(&producer.shape);
         let lease = store.write_lease(offset, len as u64);
         let start = store.bytes(offset, len as u64);
         Self {

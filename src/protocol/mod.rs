@@ -126,10 +126,10 @@ pub unsafe trait Store {
     /// How many rows there are.
     fn participants(&self) -> u16;
 
-    /// The word at byte `offset` of the data area.
+    /// The word at byte `offset` of the data area, rounded down to a multiple of 8.
     ///
     /// # Panics
-    /// If `offset` is not a multiple of 8 or lies outside.
+    /// If `offset` lies outside; in a debug build also if it is not a multiple of 8.
     fn word(&self, offset: u64) -> &AtomicU64;
 
     /// The `len` bytes at byte `offset` of the data area.
@@ -166,6 +166,12 @@ pub trait Attachment: Send + Sync + 'static {
 
     /// This participant's number.
     fn me(&self) -> Owner;
+
+    /// This participant's row.
+    #[inline]
+    fn row(&self) -> &Row {
+        self.store().row(self.me())
+    }
 
     /// The checked geometry.
     fn shape(&self) -> &recovery::Shape;

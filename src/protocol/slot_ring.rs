@@ -44,211 +44,54 @@
 //! Dead between claim and hint: the next one walks. Dead in an abort: [`super::ledger`]. Dead
 //! between requeue and bump: the row is still in use, so the recoverer bumps.
 
+mod word;
+
+use word::LAP_SHIFT;
+
+pub use word::{COMMITTED, FREE, MAX_ATTEMPTS, META_OFFSET, READING, SKIP, Shape, WRITING, Word};
+
 use super::{Damage, Owner, Store, ledger};
 use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence};
-
-/// State of a slot: nobody has it.
-pub const FREE: u64 = 0;
-/// State of a slot: its owner writes a record.
-pub const WRITING: u64 = 1;
-/// State of a slot: it holds a record.
-pub const COMMITTED: u64 = 2;
-/// State of a slot: its owner reads the record.
-pub const READING: u64 = 3;
-/// State of a slot: a claim became nothing; the next consumer passes it.
-pub const SKIP: u64 = 4;
-
-const STATE_BITS: u32 = 3;
-const OWNER_SHIFT: u32 = 5;
-const LAP_SHIFT: u32 = 16;
-/// The attempts field saturates here.
-pub const MAX_ATTEMPTS: u8 = 3;
-/// Bytes from a slot's word to its tag and length.
-pub const META_OFFSET: u64 = 8;
-
-/// A slot's word, taken apart on demand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word(pub u64);
-
-impl Word {
-    fn new(lap: u64, owner: u16, attempts: u8, state: u64) -> Self {
-        let owner = u64::from(owner) << OWNER_SHIFT;
-        Self(lap << LAP_SHIFT | owner | u64::from(attempts) << STATE_BITS | state)
-    }
-
-    /// The word of a free slot in `lap`.
-    pub fn free(lap: u64) -> Self {
-        Self::new(lap, 0, 0, FREE)
-    }
-
-    /// Which lap the slot is in, modulo the shape's lap mask.
-    pub fn lap(self) -> u64 {
-        self.0 >> LAP_SHIFT
-    }
-
-    /// The owner's number; 0 for nobody.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 11 bits")]
-    pub fn owner(self) -> u16 {
-        (self.0 >> OWNER_SHIFT) as u16 & 0x7ff
-    }
-
-    /// How often the record was given back, up to [`MAX_ATTEMPTS`].
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 2 bits")]
-    pub fn attempts(self) -> u8 {
-        (self.0 >> STATE_BITS) as u8 & MAX_ATTEMPTS
-    }
-
-    /// One of the five states, or a number above them that nobody wrote.
-    pub fn state(self) -> u64 {
-        self.0 & 7
-    }
-
-    fn taken(self, owner: Owner, state: u64) -> Self {
-        Self::new(self.lap(), owner.number(), self.attempts(), state)
-    }
-
-    fn given_back(self) -> Self {
-        let attempts = (self.attempts() + 1).min(MAX_ATTEMPTS);
-        Self::new(self.lap(), 0, attempts, COMMITTED)
-    }
-
-    fn is_held_by(self, owner: Owner, state: u64) -> bool {
-        self.state() == state && self.owner() == owner.number()
-    }
-}
-
-/// The geometry of the slots, copied out of the header once and checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    slots: u64,
-    stride: u64,
-    payload_offset: u64,
-    slot_bytes: u64,
-    slot_bits: u32,
-    lap_mask: u64,
-    /// Bits of a word above the lap's.
-    unused_bits: u32,
-}
-
-impl Shape {
-    /// A ring of `slots` slots. The caller has checked that `slots` is a power of two from 2 on,
-    /// that the stride holds the payload, and that the data area holds all slots.
-    pub fn new(slots: u64, stride: u64, payload_offset: u64, slot_bytes: u64) -> Self {
-        let slot_bits = slots.trailing_zeros();
-        // A position has 64 bits; those above the slot number are its lap, of which 48 fit.
-        let lap_bits = (64 - slot_bits).min(48);
-        let unused_bits = 64 - lap_bits;
-        let lap_mask = u64::MAX >> unused_bits;
-        Self {
-            slots,
-            stride,
-            payload_offset,
-            slot_bytes,
-            slot_bits,
-            lap_mask,
-            unused_bits,
-        }
-    }
-
-    /// How many slots.
-    pub fn slots(&self) -> u64 {
-        self.slots
-    }
-
-    /// The longest record in bytes.
-    pub fn slot_bytes(&self) -> u64 {
-        self.slot_bytes
-    }
-
-    /// The slot of a position.
-    pub fn index(&self, position: u64) -> u64 {
-        position & (self.slots - 1)
-    }
-
-    fn lap(&self, position: u64) -> u64 {
-        (position >> self.slot_bits) & self.lap_mask
-    }
-
-    fn next_lap(&self, lap: u64) -> u64 {
-        lap.wrapping_add(1) & self.lap_mask
-    }
-
-    /// How many laps the word is ahead of the position; negative if behind.
-    fn laps_ahead(&self, word: Word, position: u64) -> i64 {
-        let unused = self.unused_bits;
-        let difference = word.lap().wrapping_sub(self.lap(position)) << unused;
-        difference.cast_signed() >> unused
-    }
-
-    /// The word that slot `index` has in a new ring that begins at `origin`.
-    pub fn first_word(&self, index: u64, origin: u64) -> Word {
-        let lap = self.lap(origin);
-        Word::free(if index < self.index(origin) {
-            self.next_lap(lap)
-        } else {
-            lap
-        })
-    }
-
-    /// Where the word of slot `index` lies in the data area.
-    pub fn word_offset(&self, index: u64) -> u64 {
-        index * self.stride
-    }
-
-    /// Where the payload of slot `index` lies in the data area.
-    pub fn payload_offset(&self, index: u64) -> u64 {
-        index * self.stride + self.payload_offset
-    }
-
-    /// The word of slot `index`, which is taken modulo the number of slots.
-    pub fn word<'s, S: Store + ?Sized>(&self, store: &'s S, index: u64) -> &'s AtomicU64 {
-        store.word(self.word_offset(self.index(index)))
-    }
-
-    fn meta<'s, S: Store + ?Sized>(&self, store: &'s S, index: u64) -> &'s AtomicU64 {
-        store.word(self.word_offset(index) + META_OFFSET)
-    }
-
-    /// The position of the same slot, `laps` further.
-    fn same_slot(&self, position: u64, laps: i64) -> u64 {
-        position.wrapping_add(laps.cast_unsigned() << self.slot_bits)
-    }
-
-    /// Where a consumer goes on from `position` when the slot there is `ahead` laps further: behind
-    /// the last position of this slot that was released (INV-4).
-    fn after_released(&self, position: u64, ahead: i64) -> u64 {
-        self.same_slot(position, ahead - 1).wrapping_add(1)
-    }
-
-    /// The same for a producer: behind the last position of this slot that was claimed.
-    fn after_claimed(&self, position: u64, word: Word, ahead: i64) -> u64 {
-        let laps = if word.state() == FREE {
-            ahead - 1
-        } else {
-            ahead
-        };
-        self.same_slot(position, laps).wrapping_add(1)
-    }
-
-    /// Most steps of one walk. A correct ring needs one lap, and as much again for what others
-    /// claim meanwhile; whoever needs more gives up and is told to try again.
-    fn walk_limit(&self) -> u64 {
-        2 * self.slots + 64
-    }
-}
 
 /// A slot that its owner writes or reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
     /// Where in the order of claims it is.
     pub position: u64,
+    /// Where the slot lies in the data area.
+    offset: u64,
     word: Word,
 }
 
 impl Held {
+    fn new(shape: &Shape, position: u64, word: Word) -> Self {
+        let offset = shape.word_offset(shape.index(position));
+        Self {
+            position,
+            offset,
+            word,
+        }
+    }
+
     /// How often the record was given back before, up to 3.
     pub fn attempts(&self) -> u8 {
         self.word.attempts()
+    }
+
+    /// Where the payload lies in the data area.
+    #[inline]
+    pub fn payload_offset(&self, shape: &Shape) -> u64 {
+        self.offset + shape.payload_offset
+    }
+
+    #[inline]
+    fn slot<'s, S: Store + ?Sized>(&self, store: &'s S) -> &'s AtomicU64 {
+        store.word(self.offset)
+    }
+
+    #[inline]
+    fn meta<'s, S: Store + ?Sized>(&self, store: &'s S) -> &'s AtomicU64 {
+        store.word(self.offset + META_OFFSET)
     }
 }
 
@@ -288,22 +131,70 @@ pub fn claim_to_write<S: Store + ?Sized>(
     store: &S,
     me: Owner,
 ) -> Result<Held, Refusal> {
-    let control = store.control();
+    match claim_to_write_ahead(shape, store, me) {
+        Ok(held) => admit(shape, store, me, held),
+        Err((position, word)) => claim_to_write_behind(shape, store, me, position, word),
+    }
+}
+
+/// Claims the slot at the tail's hint, in a straight line: mostly the hint is right. Who claims so
+/// has to ask [`is_admitted`] before it writes.
+///
+/// # Errors
+/// The hint and what was found there, for [`claim_to_write_behind`].
+#[inline]
+pub fn claim_to_write_ahead<S: Store + ?Sized>(
+    shape: &Shape,
+    store: &S,
+    me: Owner,
+) -> Result<Held, (u64, Word)> {
+    let hint = &store.control().tail.hint;
     // relaxed: a hint (INV-2).
-    let mut position = control.tail.hint.load(Ordering::Relaxed);
+    let position = hint.load(Ordering::Relaxed);
+    let free = Word::free(shape.lap(position));
+    let held = Held::new(shape, position, free.taken(me, WRITING));
+    let slot = held.slot(store);
+    // relaxed: the exchange acquires; a word that is only passed carries nothing.
+    let word = Word(slot.load(Ordering::Relaxed));
+    if word != free {
+        return Err((position, word));
+    }
+    // sync(slot-release): acquire half.
+    // relaxed: a failure decides nothing.
+    match slot.compare_exchange(free.0, held.word.0, Ordering::AcqRel, Ordering::Relaxed) {
+        Ok(_) => {
+            // relaxed: a hint (INV-2).
+            hint.store(position.wrapping_add(1), Ordering::Relaxed);
+            Ok(held)
+        }
+        Err(found) => Err((position, Word(found))),
+    }
+}
+
+/// Claims the next slot from a position on whose word was found to be `word`.
+///
+/// # Errors
+/// As for [`claim_to_write`].
+#[inline(never)]
+pub fn claim_to_write_behind<S: Store + ?Sized>(
+    shape: &Shape,
+    store: &S,
+    me: Owner,
+    mut position: u64,
+    mut word: Word,
+) -> Result<Held, Refusal> {
+    let control = store.control();
     for _ in 0..shape.walk_limit() {
-        let slot = shape.word(store, position);
-        // relaxed: the exchange below acquires; a word that is only passed carries nothing.
-        let word = Word(slot.load(Ordering::Relaxed));
         let ahead = shape.laps_ahead(word, position);
         if ahead == 0 && word.state() == FREE {
             let mine = word.taken(me, WRITING);
+            let slot = shape.word(store, position);
             // sync(slot-release): acquire half.
             // relaxed: a failure decides nothing.
-            if slot
-                .compare_exchange(word.0, mine.0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_err()
-            {
+            let claimed =
+                slot.compare_exchange(word.0, mine.0, Ordering::AcqRel, Ordering::Relaxed);
+            if let Err(found) = claimed {
+                word = Word(found);
                 continue;
             }
             // relaxed: a hint (INV-2).
@@ -311,11 +202,7 @@ pub fn claim_to_write<S: Store + ?Sized>(
                 .tail
                 .hint
                 .store(position.wrapping_add(1), Ordering::Relaxed);
-            let held = Held {
-                position,
-                word: mine,
-            };
-            return admit(shape, store, me, held);
+            return admit(shape, store, me, Held::new(shape, position, mine));
         }
         if word.state() > SKIP {
             return Err(no_such_state(word));
@@ -331,39 +218,47 @@ pub fn claim_to_write<S: Store + ?Sized>(
             });
         }
         position = shape.after_claimed(position, word, ahead);
+        // relaxed: the exchange above acquires; a word that is only passed carries nothing.
+        word = Word(shape.word(store, position).load(Ordering::Relaxed));
     }
     Err(Refusal::Blocked { mark: position })
 }
 
-/// The look at `closed` after the claim: see Pairing.
+/// The look at `closed` after the claim: see Pairing. A claim in a closed ring becomes nothing.
+///
+/// # Errors
+/// `Closed`.
 #[inline]
-fn admit<S: Store + ?Sized>(
+pub fn admit<S: Store + ?Sized>(
     shape: &Shape,
     store: &S,
     me: Owner,
     held: Held,
 ) -> Result<Held, Refusal> {
+    if is_admitted(store) {
+        return Ok(held);
+    }
+    abort(shape, store, me, held);
+    Err(Refusal::Closed)
+}
+
+/// The look itself: whether a claim that was made just now may be kept.
+#[inline]
+pub fn is_admitted<S: Store + ?Sized>(store: &S) -> bool {
     // sync(close): acquire half.
     fence_after_rmw();
-    if is_closed(store) {
-        abort(shape, store, me, held);
-        return Err(Refusal::Closed);
-    }
-    Ok(held)
+    !is_closed(store)
 }
 
 /// Makes the record visible.
 #[inline]
-pub fn commit<S: Store + ?Sized>(shape: &Shape, store: &S, held: Held, tag: u32, len: u32) {
-    let index = shape.index(held.position);
+pub fn commit<S: Store + ?Sized>(store: &S, held: Held, tag: u32, len: u32) {
     let meta = u64::from(tag) << 32 | u64::from(len);
     // relaxed: the commit below publishes it.
-    shape.meta(store, index).store(meta, Ordering::Relaxed);
+    held.meta(store).store(meta, Ordering::Relaxed);
     let committed = Word::new(held.word.lap(), 0, 0, COMMITTED);
     // sync(record-commit): release half.
-    shape
-        .word(store, index)
-        .store(committed.0, Ordering::Release);
+    held.slot(store).store(committed.0, Ordering::Release);
 }
 
 /// Turns a claim into nothing. The slot is passed by the next consumer, never freed here: a slot
@@ -375,12 +270,12 @@ pub fn abort<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner, held: Held)
     ledger::begin_skip(row, index);
     let skip = Word::new(held.word.lap(), 0, 0, SKIP);
     // sync(record-commit): release half.
-    shape.word(store, index).store(skip.0, Ordering::Release);
+    held.slot(store).store(skip.0, Ordering::Release);
     ledger::end_skip(row);
 }
 
 /// What a consumer remembers between claims.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Consumption {
     /// The recovery epoch whose given-back records were all looked for; `None` is never.
     seen: Option<u64>,
@@ -407,21 +302,110 @@ impl Consumption {
         me: Owner,
         made_space: &mut bool,
     ) -> Result<Held, Refusal> {
-        // sync(epoch-bump): acquire half.
-        let epoch = store.control().state.recovery_epoch.load(Ordering::Acquire);
-        if self.seen != Some(epoch) {
-            match claim_given_back(shape, store, me) {
-                Some(held) => return Ok(held),
-                None => self.seen = Some(epoch),
-            }
+        match self.claim_ahead(shape, store, me) {
+            Ok(held) => Ok(held),
+            Err(look) => self.claim_behind(shape, store, me, look, made_space),
         }
-        match claim_in_order(shape, store, me, made_space) {
+    }
+
+    /// Claims the record at the head's hint, in a straight line: mostly the hint is right, the
+    /// record is there, and it comes for the first time.
+    ///
+    /// # Errors
+    /// How far it came, for [`claim_behind`](Self::claim_behind).
+    #[inline]
+    pub fn claim_ahead<S: Store + ?Sized>(
+        &self,
+        shape: &Shape,
+        store: &S,
+        me: Owner,
+    ) -> Result<Held, Look> {
+        let control = store.control();
+        // sync(epoch-bump): acquire half.
+        let epoch = control.state.recovery_epoch.load(Ordering::Acquire);
+        if self.seen != Some(epoch) {
+            return Err(Look::Recovery { epoch });
+        }
+        // relaxed: a hint (INV-2).
+        let position = control.head.position.load(Ordering::Relaxed);
+        let committed = Word::new(shape.lap(position), 0, 0, COMMITTED);
+        let held = Held::new(shape, position, committed.taken(me, READING));
+        let slot = held.slot(store);
+        // relaxed: the exchange acquires; a word that is only passed carries nothing.
+        let word = Word(slot.load(Ordering::Relaxed));
+        if word != committed {
+            return Err(Look::Word { position, word });
+        }
+        let mine = held.word.0;
+        // sync(record-commit): acquire half.
+        // relaxed: a failure decides nothing.
+        match slot.compare_exchange(word.0, mine, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => {
+                // relaxed: a hint (INV-2).
+                control
+                    .head
+                    .position
+                    .store(position.wrapping_add(1), Ordering::Relaxed);
+                Ok(held)
+            }
+            Err(found) => Err(Look::Word {
+                position,
+                word: Word(found),
+            }),
+        }
+    }
+
+    /// Goes on from where the straight line has ended.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    #[inline(never)]
+    pub fn claim_behind<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        me: Owner,
+        look: Look,
+        made_space: &mut bool,
+    ) -> Result<Held, Refusal> {
+        let (position, word) = match look {
+            Look::Word { position, word } => (position, word),
+            Look::Recovery { epoch } => {
+                if let Some(held) = claim_given_back(shape, store, me) {
+                    return Ok(held);
+                }
+                self.seen = Some(epoch);
+                // relaxed: a hint (INV-2).
+                let position = store.control().head.position.load(Ordering::Relaxed);
+                // relaxed: the exchange acquires; a word that is only passed carries nothing.
+                let word = Word(shape.word(store, position).load(Ordering::Relaxed));
+                (position, word)
+            }
+        };
+        match claim_in_order(shape, store, me, made_space, position, word) {
             Err(Refusal::Blocked { mark }) if is_closed(store) => {
                 closed_or_blocked(shape, store, mark)
             }
             outcome => outcome,
         }
     }
+}
+
+/// Where a consumer's straight line has ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// Something was given back, which has to be looked for.
+    Recovery {
+        /// The new epoch.
+        epoch: u64,
+    },
+    /// The word at the hint is none of a record that comes for the first time.
+    Word {
+        /// The hint.
+        position: u64,
+        /// What was found there.
+        word: Word,
+    },
 }
 
 /// INV-5: one walk over all slots for a record that was given back.
@@ -444,10 +428,7 @@ fn claim_given_back<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner) -> O
         // A failure is another consumer's claim: if that one gives it back, the epoch moves on.
         if claimed.is_ok() {
             let position = position_of(shape, start, index, mine);
-            return Some(Held {
-                position,
-                word: mine,
-            });
+            return Some(Held::new(shape, position, mine));
         }
     }
     None
@@ -460,20 +441,18 @@ pub fn position_of(shape: &Shape, hint: u64, index: u64, word: Word) -> u64 {
     shape.same_slot(same_lap, ahead)
 }
 
-#[inline]
+/// Claims the next record from `position` on, where `word` was found.
 fn claim_in_order<S: Store + ?Sized>(
     shape: &Shape,
     store: &S,
     me: Owner,
     made_space: &mut bool,
+    mut position: u64,
+    mut word: Word,
 ) -> Result<Held, Refusal> {
     let head = &store.control().head.position;
-    // relaxed: a hint (INV-2).
-    let mut position = head.load(Ordering::Relaxed);
     for _ in 0..shape.walk_limit() {
         let slot = shape.word(store, position);
-        // relaxed: the exchange below acquires; a word that is only passed carries nothing.
-        let word = Word(slot.load(Ordering::Relaxed));
         let ahead = shape.laps_ahead(word, position);
         let next = match (ahead, word.state()) {
             (0, COMMITTED) => {
@@ -484,12 +463,12 @@ fn claim_in_order<S: Store + ?Sized>(
                     Ok(_) => {
                         // relaxed: a hint (INV-2).
                         head.store(position.wrapping_add(1), Ordering::Relaxed);
-                        return Ok(Held {
-                            position,
-                            word: mine,
-                        });
+                        return Ok(Held::new(shape, position, mine));
                     }
-                    Err(_) => position,
+                    Err(found) => {
+                        word = Word(found);
+                        continue;
+                    }
                 }
             }
             (0, SKIP) => {
@@ -513,6 +492,8 @@ fn claim_in_order<S: Store + ?Sized>(
             _ => return Err(no_such_state(word)),
         };
         position = next;
+        // relaxed: the exchange above acquires; a word that is only passed carries nothing.
+        word = Word(shape.word(store, position).load(Ordering::Relaxed));
     }
     Err(Refusal::Blocked { mark: position })
 }
@@ -550,19 +531,21 @@ pub fn tag_and_len<S: Store + ?Sized>(
     held: Held,
 ) -> Result<(u32, u32), Damage> {
     // relaxed: the claim acquired it.
-    let meta = shape
-        .meta(store, shape.index(held.position))
-        .load(Ordering::Relaxed);
+    let meta = held.meta(store).load(Ordering::Relaxed);
     let (tag, len) = ((meta >> 32) as u32, meta as u32);
     if u64::from(len) > shape.slot_bytes {
-        let expected = "expected at most the slot's size";
-        return Err(Damage {
-            what: "a record's length",
-            found: u64::from(len),
-            expected,
-        });
+        return Err(damaged_length(len));
     }
     Ok((tag, len))
+}
+
+#[cold]
+fn damaged_length(len: u32) -> Damage {
+    Damage {
+        what: "a record's length",
+        found: u64::from(len),
+        expected: "expected at most the slot's size",
+    }
 }
 
 /// Gives the slot back to producers.
@@ -570,17 +553,14 @@ pub fn tag_and_len<S: Store + ?Sized>(
 pub fn release<S: Store + ?Sized>(shape: &Shape, store: &S, held: Held) {
     let free = Word::free(shape.next_lap(held.word.lap()));
     // sync(slot-release): release half.
-    shape
-        .word(store, held.position)
-        .store(free.0, Ordering::Release);
+    held.slot(store).store(free.0, Ordering::Release);
 }
 
 /// Gives the record back to be delivered again.
 #[cold]
-pub fn requeue<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner, held: Held) {
+pub fn requeue<S: Store + ?Sized>(store: &S, me: Owner, held: Held) {
     // sync(record-commit): release half.
-    shape
-        .word(store, held.position)
+    held.slot(store)
         .store(held.word.given_back().0, Ordering::Release);
     bump_epoch(store);
     ledger::add(store.row(me), crate::layout::REDELIVERED, 1);

@@ -288,10 +288,10 @@ fn look_at_bytes(
 ) -> Result<(), Damage> {
     let released = released_end(map)?;
     let end = byte_ring::committed_end(shape, map);
-    snapshot.head = released.position();
-    snapshot.tail = end.end;
+    snapshot.head = released.position;
+    snapshot.tail = end.position;
     snapshot.committed_records = end.records;
-    snapshot.released_records = released.records();
+    snapshot.released_records = released.records;
     let control = map.control();
     // relaxed: display only.
     let writing = control.tail.claim.load(Ordering::Relaxed);
@@ -322,7 +322,7 @@ fn look_at_bytes(
 }
 
 /// A busy consumer may move on twice between two loads, and then no entry tells the head.
-fn released_end(map: &Map) -> Result<byte_ring::Mark, Damage> {
+fn released_end(map: &Map) -> Result<byte_ring::Place, Damage> {
     const LOOKS: u32 = 64;
     let mut found = byte_ring::released_end(map);
     for _ in 0..LOOKS {

@@ -10,6 +10,7 @@
 //! 4. A guard is watching from before the first access until the mapping is about to go.
 //! 5. Everything that is handed out as a reference is an atomic, or made of atomics.
 
+use core::ptr::NonNull;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -35,8 +36,13 @@ pub struct Map {
     /// Dropped before the mapping.
     guard: Option<Guard>,
     raw: MmapRaw,
+    /// Where the mapping begins.
+    start: NonNull<u8>,
+    /// Where its data area begins.
+    data: NonNull<u8>,
+    /// The row of the participant that has the map; the first one until there is one.
+    own: NonNull<Row>,
     participants: u16,
-    data_offset: u64,
     data_bytes: u64,
     /// What pins the locks, if they lie on another file. Behind `raw`, and so unmapped after it.
     _locks: Option<Mmap>,
@@ -71,11 +77,20 @@ impl Map {
             Ok::<_, io::Error>(raw)
         })?;
         raw.advise(Advice::DontDump)?;
+        let start = NonNull::new(raw.as_mut_ptr()).ok_or(io::ErrorKind::InvalidData)?;
+        let data_offset = usize::try_from(geometry.data_offset).map_err(io::Error::other)?;
+        // SAFETY: the data area lies inside the mapping (INV-1).
+        let data = unsafe { start.add(data_offset) };
+        let rows_offset = usize::try_from(ROWS_OFFSET).map_err(io::Error::other)?;
+        // SAFETY: every ring has a row, and all rows lie before the data area (INV-2).
+        let own = unsafe { start.add(rows_offset) }.cast::<Row>();
         Ok(Self {
             guard: None,
             raw,
+            start,
+            data,
+            own,
             participants: geometry.participants,
-            data_offset: geometry.data_offset,
             data_bytes: geometry.data_bytes,
             _locks: None,
         })
@@ -107,6 +122,21 @@ impl Map {
         })?;
         self._locks = Some(pin);
         Ok(self)
+    }
+
+    /// Belongs to a participant from here on.
+    ///
+    /// # Panics
+    /// If the ring has no such row.
+    pub(super) fn belong_to(&mut self, me: Owner) {
+        self.own = NonNull::from(self.row(me));
+    }
+
+    /// The row of the participant that has the map.
+    #[inline]
+    pub(super) fn own_row(&self) -> &Row {
+        // SAFETY: row 1, which every ring has, or one that `row` has returned; as there otherwise.
+        unsafe { self.own.as_ref() }
     }
 
     /// Asks for transparent huge pages; a file system that has none ignores it.
@@ -158,9 +188,28 @@ impl Map {
         debug_assert!(offset + len <= self.raw.len() as u64, "INV-1");
         // SAFETY: inside the mapping, or one past its end for 0 bytes: callers check the span
         // against a part of the file, and the mapping holds all parts (INV-1, INV-2).
-        unsafe { self.raw.as_mut_ptr().add(offset as usize) }
+        unsafe { self.start.as_ptr().add(offset as usize) }
+    }
+
+    /// A pointer to byte `offset` of the data area, of which the caller has checked that `len`
+    /// bytes lie inside.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "inside a mapping, whose length is a usize"
+    )]
+    fn data_at(&self, offset: u64, len: u64) -> *mut u8 {
+        debug_assert!(offset + len <= self.data_bytes, "checked by the caller");
+        // SAFETY: inside the data area, or one past its end for 0 bytes, and with it inside the
+        // mapping (INV-1).
+        unsafe { self.data.as_ptr().add(offset as usize) }
     }
 }
+
+// SAFETY: the pointers are into a mapping that `raw` owns, which belongs to no thread.
+unsafe impl Send for Map {}
+// SAFETY: as above; `&Map` gives out atomics and raw pointers only (INV-5).
+unsafe impl Sync for Map {}
 
 // SAFETY:
 // - `word` and `bytes` check their arguments against the data area in every build, `row` against
@@ -199,7 +248,7 @@ unsafe impl Store for Map {
     #[expect(clippy::cast_ptr_alignment, reason = "checked: 8 divides the offset")]
     fn word(&self, offset: u64) -> &AtomicU64 {
         check_word(offset, self.data_bytes);
-        let word = self.at(self.data_offset + offset, 8).cast::<AtomicU64>();
+        let word = self.data_at(offset & !7, 8).cast::<AtomicU64>();
         // SAFETY: 8 bytes inside the data area, at a multiple of 8 from a page, valid as long as
         // `self` (INV-3); an atomic may be shared and written by others.
         unsafe { &*word }
@@ -208,7 +257,7 @@ unsafe impl Store for Map {
     #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         check_span(offset, len, self.data_bytes);
-        self.at(self.data_offset + offset, len)
+        self.data_at(offset, len)
     }
 
     #[inline]

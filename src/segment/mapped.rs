@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use crate::geometry::Geometry;
-use crate::layout::ROW_FREE;
+use crate::layout::{ROW_FREE, Row};
 use crate::protocol::recovery::{self, Shape};
 use crate::protocol::{
     Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, owners,
@@ -50,12 +50,13 @@ pub struct Mapped {
 impl Mapped {
     /// A participant whose row is in use and whose lock is held.
     pub(super) fn new(
-        map: Map,
+        mut map: Map,
         pin: Option<Private>,
         opened: Opened,
         me: Owner,
         options: &AttachOptions,
     ) -> Self {
+        map.belong_to(me);
         Self {
             map: ManuallyDrop::new(map),
             pin,
@@ -176,6 +177,11 @@ impl Attachment for Mapped {
     }
 
     #[inline]
+    fn row(&self) -> &Row {
+        self.map.own_row()
+    }
+
+    #[inline]
     fn is_here(&self) -> bool {
         self.opened.file.is_here()
     }
@@ -226,6 +232,11 @@ impl Attachment for Guarded {
     #[inline]
     fn me(&self) -> Owner {
         self.0.me()
+    }
+
+    #[inline]
+    fn row(&self) -> &Row {
+        self.0.row()
     }
 
     #[inline]
@@ -318,6 +329,11 @@ impl Attachment for Untrusted {
     #[inline]
     fn me(&self) -> Owner {
         self.0.me()
+    }
+
+    #[inline]
+    fn row(&self) -> &Row {
+        self.0.row()
     }
 
     #[inline]

@@ -285,7 +285,7 @@ fn check_bytes(shape: &byte_ring::Shape, map: &Map) -> Result<(), Damage> {
     reader.rewind(map);
     match refusal {
         byte_ring::ReadRefusal::Damaged(damage) => Err(damage),
-        byte_ring::ReadRefusal::Empty if next.position() == end.end => {
+        byte_ring::ReadRefusal::Empty if next.position() == end.position => {
             if next.records() == end.records {
                 return Ok(());
             }

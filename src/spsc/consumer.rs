@@ -71,7 +71,7 @@ impl<A: Attachment> Consumer<A> {
         if !self.participant.attachment().is_here() {
             return 0;
         }
-        let tail = byte_ring::committed_end(&self.shape, self.participant.store()).end;
+        let tail = byte_ring::committed_end(&self.shape, self.participant.store()).position;
         let released = self.reader.released().position();
         let backlog = tail.wrapping_sub(released);
         // While the producer is at work its journal may be read half-way.
@@ -116,16 +116,27 @@ impl<A: Attachment> Consumer<A> {
             return 0;
         }
         let records = self.reader.release_to(self.participant.store(), mark);
-        if records > 0 {
-            self.participant.count(RELEASED, records);
-            self.participant.wake(Side::Space);
-        }
+        self.released(records);
         records
     }
 
     /// Gives back every record that was read.
+    #[inline]
     pub fn release_all(&mut self) -> u64 {
-        self.release_to(self.reader.next())
+        if !self.participant.attachment().is_here() {
+            return 0;
+        }
+        let records = self.reader.release_all(self.participant.store());
+        self.released(records);
+        records
+    }
+
+    #[inline]
+    fn released(&self, records: u64) {
+        if records > 0 {
+            self.participant.count(RELEASED, records);
+            self.participant.wake(Side::Space);
+        }
     }
 
     /// Goes back to the oldest record that is not released: it is read next, again.
@@ -193,20 +204,28 @@ fn try_find<A: Attachment>(
     if !participant.attachment().is_here() {
         return Err(participant.gone());
     }
-    let outcome = reader.read(shape, participant.store());
-    if A::GUARDED {
-        let (offset, len) = match &outcome {
-            Ok(found) => (found.payload_offset, found.len),
-            Err(_) => (0, 0),
-        };
-        if !participant.is_whole_at(offset, len) {
-            return Err(participant.gone());
-        }
+    match reader.read_alike(shape, participant.store()) {
+        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
+        Ok(_) => Err(participant.gone()),
+        Err(word) => try_find_unlike(participant, shape, reader, word),
     }
-    match outcome {
-        Ok(found) => Ok(found),
-        Err(ReadRefusal::Damaged(damage)) => Err(TryReadError::Damaged(damage)),
-        Err(ReadRefusal::Empty) => Err(empty_or_closed(participant, shape, reader)),
+}
+
+/// The same where the straight line has ended at a header.
+#[inline(never)]
+fn try_find_unlike<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    reader: &mut Reader,
+    header: u64,
+) -> Result<Found, TryReadError> {
+    match reader.read_unlike(shape, participant.store(), header) {
+        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
+        Err(refusal) if participant.is_whole() => Err(match refusal {
+            ReadRefusal::Damaged(damage) => TryReadError::Damaged(damage),
+            ReadRefusal::Empty => empty_or_closed(participant, shape, reader),
+        }),
+        _ => Err(participant.gone()),
     }
 }
 
@@ -243,9 +262,8 @@ impl<A: ZeroCopy> Consumer<A> {
     /// See [`TryReadError`].
     #[inline]
     pub fn try_read(&mut self) -> Result<Record<'_, A>, TryReadError> {
-        let before = self.reader.next();
         let found = self.try_find()?;
-        Ok(Record::new(self, before, found))
+        Ok(Record::new(self, found))
     }
 
     /// Waits for the next record.
@@ -258,9 +276,8 @@ impl<A: ZeroCopy> Consumer<A> {
     /// See [`ReadError`].
     #[inline]
     pub fn read(&mut self, wait: Wait) -> Result<Record<'_, A>, ReadError> {
-        let before = self.reader.next();
         let found = self.find(wait)?;
-        Ok(Record::new(self, before, found))
+        Ok(Record::new(self, found))
     }
 
     /// Reads the next record without ever releasing it.
@@ -323,7 +340,6 @@ impl<A: ZeroCopy> Consumer<A> {
     /// Outside a tokio runtime with I/O enabled. All futures of a handle belong to the runtime in
     /// which its first one waited.
     pub async fn read_async(&mut self) -> Result<Record<'_, A>, ReadError> {
-        let before = self.reader.next();
         let found = crate::handle::wait_async(
             &mut *self,
             Side::Items,
@@ -331,7 +347,7 @@ impl<A: ZeroCopy> Consumer<A> {
             Self::try_find,
         )
         .await?;
-        Ok(Record::new(self, before, found))
+        Ok(Record::new(self, found))
     }
 }
 
@@ -379,7 +395,6 @@ impl Deref for Peeked<'_> {
 #[must_use = "a record that is dropped is released"]
 pub struct Record<'c, A: ZeroCopy = Mapped> {
     consumer: &'c mut Consumer<A>,
-    before: Mark,
     tag: u32,
     start: *const u8,
     len: usize,
@@ -390,7 +405,7 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
     #[inline]
-    fn new(consumer: &'c mut Consumer<A>, before: Mark, found: Found) -> Self {
+    fn new(consumer: &'c mut Consumer<A>, found: Found) -> Self {
         let Peeked {
             tag,
             bytes,
@@ -400,7 +415,6 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         let (start, len) = (bytes.as_ptr(), bytes.len());
         Self {
             consumer,
-            before,
             tag,
             start,
             len,
@@ -427,14 +441,24 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.len = 0;
     }
 
+    #[cold]
+    #[inline(never)]
+    fn drop_in_panic(&mut self) {
+        if self.unwinding {
+            self.lease = None;
+            self.consumer.release_all();
+        } else {
+            self.give_back();
+        }
+    }
+
     fn give_back(&mut self) {
         self.lease = None;
         if !self.consumer.participant.attachment().is_here() {
             return;
         }
-        self.consumer
-            .reader
-            .rewind_to(self.consumer.participant.store(), self.before);
+        let consumer = &mut *self.consumer;
+        consumer.reader.unread(consumer.participant.store());
         self.consumer.participant.count(REDELIVERED, 1);
     }
 }
@@ -445,12 +469,11 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
         if self.lease.is_none() {
             return; // Given back.
         }
-        if !self.unwinding && std::thread::panicking() {
-            self.give_back();
-        } else {
-            self.lease = None;
-            self.consumer.release_all();
+        if std::thread::panicking() {
+            return self.drop_in_panic();
         }
+        self.lease = None;
+        self.consumer.release_all();
     }
 }
 

@@ -90,13 +90,22 @@ impl<A: Attachment> Producer<A> {
         super::options::peer(self.participant.attachment(), Owner::CONSUMER)
     }
 
+    /// A span at the committed end.
     #[inline]
     fn try_span(&mut self, len: usize) -> Result<Span, TryClaimError> {
+        self.drop_leaked();
+        self.try_span_staged(len)
+    }
+
+    /// A span behind what is staged.
+    #[inline]
+    fn try_span_staged(&mut self, len: usize) -> Result<Span, TryClaimError> {
         try_span(&self.participant, &self.shape, &mut self.writer, len)
     }
 
     #[inline]
     fn span(&mut self, len: usize, wait: Wait) -> Result<Span, ClaimError> {
+        self.drop_leaked();
         let Self {
             participant,
             shape,
@@ -108,7 +117,6 @@ impl<A: Attachment> Producer<A> {
     }
 
     /// Gives up records that a batch left staged because it was leaked.
-    #[inline]
     fn drop_leaked(&mut self) {
         if self.writer.staged_records() > 0 && self.participant.attachment().is_here() {
             self.writer.abandon(self.participant.store());
@@ -122,6 +130,19 @@ impl<A: Attachment> Producer<A> {
         }
         self.writer
             .stage(&self.shape, self.participant.store(), span, tag, len as u64);
+    }
+
+    /// Makes a span that was claimed with nothing staged a record of its own.
+    #[inline]
+    fn commit(&mut self, span: Span, tag: u32, len: usize) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
+        let store = self.participant.store();
+        self.writer
+            .commit(&self.shape, store, span, tag, len as u64);
+        self.participant.count(COMMITTED, 1);
+        self.participant.wake(Side::Items);
     }
 
     #[inline]
@@ -150,7 +171,6 @@ impl<A: Attachment> Producer<A> {
     /// See [`TryClaimError`].
     #[inline]
     pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
-        self.drop_leaked();
         let span = self.try_span(payload.len())?;
         self.fill_and_commit(span, tag, payload);
         Ok(())
@@ -162,7 +182,6 @@ impl<A: Attachment> Producer<A> {
     /// See [`ClaimError`].
     #[inline]
     pub fn push(&mut self, tag: u32, payload: &[u8], wait: Wait) -> Result<(), ClaimError> {
-        self.drop_leaked();
         let span = self.span(payload.len(), wait)?;
         self.fill_and_commit(span, tag, payload);
         Ok(())
@@ -170,10 +189,9 @@ impl<A: Attachment> Producer<A> {
 
     #[inline]
     fn fill_and_commit(&mut self, span: Span, tag: u32, payload: &[u8]) {
-        let offset = span.payload_offset(&self.shape);
+        let offset = span.payload_offset();
         copy::fill::<A>(self.participant.store(), offset, payload);
-        self.stage(span, tag, payload.len());
-        self.publish();
+        self.commit(span, tag, payload.len());
     }
 
     /// Ends the stream: further claims are refused, the consumer drains the ring and is then told
@@ -213,10 +231,28 @@ fn try_span<A: Attachment>(
         return Err(participant.gone());
     }
     let store = participant.store();
-    let mut claim = || writer.claim(shape, store, len as u64, wait::real_fences(store));
-    let outcome = match claim() {
-        Err(WriteRefusal::Full { head }) if participant.refused(FULL, head) => claim(),
-        outcome => outcome,
+    match writer.claim(shape, store, len as u64, wait::real_fences(store)) {
+        Ok(span) if participant.is_whole() => Ok(span),
+        Ok(_) => Err(participant.gone()),
+        Err(refusal) => refused(participant, shape, writer, len, refusal),
+    }
+}
+
+/// A refused claim: counts it, looks after the consumer, and tries once more if that has helped.
+#[inline(never)]
+fn refused<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    writer: &mut Writer,
+    len: usize,
+    refusal: WriteRefusal,
+) -> Result<Span, TryClaimError> {
+    let store = participant.store();
+    let outcome = match refusal {
+        WriteRefusal::Full { head } if participant.refused(FULL, head) => {
+            writer.claim(shape, store, len as u64, wait::real_fences(store))
+        }
+        refusal => Err(refusal),
     };
     if !participant.is_whole() {
         return Err(participant.gone());
@@ -252,10 +288,9 @@ impl<A: ZeroCopy> Producer<A> {
     /// See [`TryClaimError`].
     #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
-        self.drop_leaked();
         let span = self.try_span(len)?;
         Ok(Claim {
-            inner: Writing::new(self, span),
+            inner: Writing::new(self, span, len),
         })
     }
 
@@ -269,10 +304,9 @@ impl<A: ZeroCopy> Producer<A> {
     /// See [`ClaimError`].
     #[inline]
     pub fn claim(&mut self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
-        self.drop_leaked();
         let span = self.span(len, wait)?;
         Ok(Claim {
-            inner: Writing::new(self, span),
+            inner: Writing::new(self, span, len),
         })
     }
 
@@ -308,7 +342,7 @@ impl<A: ZeroCopy> Producer<A> {
         )
         .await?;
         Ok(Claim {
-            inner: Writing::new(self, span),
+            inner: Writing::new(self, span, len),
         })
     }
 }
@@ -337,13 +371,11 @@ struct Writing<'p, A: ZeroCopy> {
 
 impl<'p, A: ZeroCopy> Writing<'p, A> {
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "it came from a usize")]
-    fn new(producer: &'p mut Producer<A>, span: Span) -> Self {
+    fn new(producer: &'p mut Producer<A>, span: Span, len: usize) -> Self {
         let store = producer.participant.store();
-        let offset = span.payload_offset(&producer.shape);
-        let start = store.bytes(offset, span.len);
-        let lease = Some(store.write_lease(offset, span.len));
-        let len = span.len as usize;
+        let offset = span.payload_offset();
+        let start = store.bytes(offset, len as u64);
+        let lease = Some(store.write_lease(offset, len as u64));
         Self {
             producer,
             span: Some(span),
@@ -372,13 +404,12 @@ impl<'p, A: ZeroCopy> Writing<'p, A> {
         unsafe { core::slice::from_raw_parts_mut(self.start, self.len) }
     }
 
+    /// The span, of which `len` bytes are to count; nothing is given up any more.
     #[inline]
-    fn stage(&mut self, len: usize, tag: u32) {
+    fn take(&mut self, len: usize) -> Option<Span> {
         assert!(len <= self.len, "a commit of more bytes than were claimed");
         self.lease = None;
-        if let Some(span) = self.span.take() {
-            self.producer.stage(span, tag, len);
-        }
+        self.span.take()
     }
 }
 
@@ -414,8 +445,9 @@ impl<A: ZeroCopy> Claim<'_, A> {
     /// If fewer were claimed.
     #[inline]
     pub fn commit_first(mut self, len: usize, tag: u32) {
-        self.inner.stage(len, tag);
-        self.inner.producer.publish();
+        if let Some(span) = self.inner.take(len) {
+            self.inner.producer.commit(span, tag, len);
+        }
     }
 
     /// Gives the claim up, as dropping it does.
@@ -452,9 +484,9 @@ impl<A: ZeroCopy> Batch<'_, A> {
     /// See [`TryClaimError`]; what is staged stays so. A batch that fills the ring waits in vain:
     /// commit it.
     pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, A>, TryClaimError> {
-        let span = self.producer.try_span(len)?;
+        let span = self.producer.try_span_staged(len)?;
         Ok(BatchClaim {
-            inner: Writing::new(self.producer, span),
+            inner: Writing::new(self.producer, span, len),
         })
     }
 
@@ -517,7 +549,9 @@ impl<A: ZeroCopy> BatchClaim<'_, A> {
     /// # Panics
     /// If fewer were claimed.
     pub fn stage_first(mut self, len: usize, tag: u32) {
-        self.inner.stage(len, tag);
+        if let Some(span) = self.inner.take(len) {
+            self.inner.producer.stage(span, tag, len);
+        }
     }
 }
 

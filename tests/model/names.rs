@@ -3,15 +3,17 @@
 //! finds out here that the other one is to be changed too.
 
 const SLOT_RING: &str = include_str!("../../src/protocol/slot_ring.rs");
-const BYTE_RING: &str = include_str!("../../src/protocol/byte_ring.rs");
+const SLOT_WORD: &str = include_str!("../../src/protocol/slot_ring/word.rs");
+const WRITER: &str = include_str!("../../src/protocol/byte_ring/writer.rs");
+const READER: &str = include_str!("../../src/protocol/byte_ring/reader.rs");
 const LEDGER: &str = include_str!("../../src/protocol/ledger.rs");
 const EVENT: &str = include_str!("../../src/protocol/event.rs");
 const RECOVERY: &str = include_str!("../../src/protocol/recovery.rs");
 const FUTEX: &str = include_str!("../../src/wait/futex.rs");
 
-/// The states of a slot, as `slot_ring` declares them.
+/// The states of a slot, as `slot_ring::word` declares them.
 pub(crate) fn slot_states() -> Vec<(String, u8)> {
-    let mut lines = SLOT_RING.lines();
+    let mut lines = SLOT_WORD.lines();
     let mut states = Vec::new();
     while lines.any(|line| line.starts_with("/// State of a slot:")) {
         let constant = lines
@@ -27,7 +29,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 9] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 14] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -61,22 +63,47 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 9] = [
     (
         SLOT_RING,
         "pub fn claim_to_write<",
+        &["claim_to_write_ahead(", "admit("],
+    ),
+    (
+        SLOT_RING,
+        "pub fn claim_to_write_ahead<",
+        &[".compare_exchange(", "hint.store(position"],
+    ),
+    (
+        SLOT_RING,
+        "pub fn claim_to_write_behind<",
         &[".compare_exchange(", ".hint", ".store(position", "admit("],
     ),
     (
-        BYTE_RING,
-        "    pub fn publish<",
+        SLOT_RING,
+        "    pub fn claim_ahead<",
+        &["recovery_epoch", ".compare_exchange(", ".store(position"],
+    ),
+    (
+        SLOT_RING,
+        "    pub fn claim_behind<",
+        &["claim_given_back(", "self.seen = ", "claim_in_order("],
+    ),
+    (
+        WRITER,
+        "    fn claim_ahead<",
+        &["claim.store(mark", "light_barrier(", "is_closed("],
+    ),
+    (
+        WRITER,
+        "    fn publish_to<",
         &[
             ".store(0,",
             "write_entry(",
-            ".store(self.first_header",
+            ".store(header",
             "line.claim.store(0",
         ],
     ),
     (
-        BYTE_RING,
-        "    pub fn release_to<",
-        &["write_entry(", ".store(mark.position"],
+        READER,
+        "    fn release_until<",
+        &["write_entry(", ".store(place.position"],
     ),
     (
         EVENT,

@@ -1,14 +1,14 @@
 //! The journal, word by word: what a death between any two stores of it leaves is read rightly.
 
 use super::{
-    HEADER, Mark, PADDING, RECORD, Reader, Shape, Tail, Writer, committed_end, released_end,
-    span_of, unique_number,
+    HEADER, Mark, PADDING, Place, RECORD, ReadRefusal, Reader, Shape, Writer, committed_end,
+    released_end, span_of,
 };
 use crate::layout::JournalEntry;
 use crate::protocol::heap::HeapRing;
 use crate::protocol::{Owner, Store, recovery};
 use crate::spsc;
-use crate::sync::{Arc, Ordering::Relaxed};
+use crate::sync::{Arc, Ordering::Relaxed, unique_number};
 
 /// 4 KiB from `origin` on.
 fn ring_at(origin: u64) -> (Shape, Arc<HeapRing>) {
@@ -39,8 +39,11 @@ fn tell(entry: &JournalEntry, (end, records): (u64, u64)) {
     entry.records.store(records, Relaxed);
 }
 
-fn tail(end: u64, records: u64) -> Tail {
-    Tail { end, records }
+fn tail(end: u64, records: u64) -> Place {
+    Place {
+        position: end,
+        records,
+    }
 }
 
 #[test]
@@ -161,14 +164,78 @@ fn a_mark_is_taken_from_its_own_reader_and_from_what_it_has_read() {
         ..mark
     };
     assert_eq!(reader.release_to(&*ring, other(first)), 0);
-    reader.rewind_to(&*ring, other(start));
-    assert_eq!(reader.next(), second);
     assert_eq!(reader.release_to(&*ring, first), 1);
-    reader.rewind_to(&*ring, start);
-    assert_eq!(reader.next(), second, "it is released already");
-    reader.rewind_to(&*ring, first);
+    assert_eq!(
+        reader.release_to(&*ring, start),
+        0,
+        "it is released already"
+    );
+    reader.rewind(&*ring);
     assert_eq!(reader.next(), first);
     assert_eq!(reader.release_to(&*ring, second), 0, "it was gone back on");
+}
+
+/// Its padding is gone back over as well, and a second call has nothing to go back on.
+#[test]
+fn the_last_record_that_was_read_can_be_unread_once() {
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    // The third does not fit before the end.
+    for len in [1000, 2040, 1500] {
+        reader.release_all(&*ring);
+        publish(&shape, &ring, &mut writer, len);
+        reader.read(&shape, &*ring).unwrap();
+    }
+    let behind = reader.next();
+    reader.unread(&*ring);
+    let before = reader.next();
+    assert_eq!(behind.records() - before.records(), 1);
+    assert_eq!(before.position(), span_of(1000) + span_of(2040));
+    reader.unread(&*ring);
+    assert_eq!(reader.next(), before);
+    reader.read(&shape, &*ring).unwrap();
+    assert_eq!(reader.next(), behind);
+}
+
+/// A record as long as the one before it takes the straight line, which refuses what the other way
+/// refuses.
+#[test]
+fn a_record_like_the_one_before_is_checked_as_every_other() {
+    let forge = |ring: &HeapRing, shape: &Shape, positions: [u64; 3]| {
+        let form = shape.word(ring, positions[0]).load(Relaxed);
+        for position in positions {
+            shape.word(ring, position).store(form, Relaxed);
+        }
+    };
+    let is_damage = |read: Result<_, _>| matches!(read, Err(ReadRefusal::Damaged(_)));
+
+    // Three more such headers: the last one's record would reach beyond the end of the ring.
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    publish(&shape, &ring, &mut writer, 1008);
+    publish(&shape, &ring, &mut writer, 1008);
+    forge(&ring, &shape, [1016, 2032, 3048]);
+    for _ in 0..3 {
+        assert_eq!(reader.read(&shape, &*ring).unwrap().len, 1008);
+    }
+    reader.release_all(&*ring);
+    assert_eq!(reader.read(&shape, &*ring).unwrap().len, 1008);
+    shape.word(&*ring, 4064).store(1008 << 2 | RECORD, Relaxed);
+    assert!(is_damage(reader.read(&shape, &*ring)), "beyond the end");
+
+    // Up to the end there is room, but the last one's would lie over what is not released.
+    let (shape, ring) = ring_at(2048);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    publish(&shape, &ring, &mut writer, 1016);
+    forge(&ring, &shape, [2048, 3072, 4096]);
+    forge(&ring, &shape, [2048, 4096, 5120]);
+    for _ in 0..3 {
+        assert_eq!(reader.read(&shape, &*ring).unwrap().len, 1016);
+    }
+    assert!(is_damage(reader.read(&shape, &*ring)), "a whole capacity");
 }
 
 /// A dead consumer's claim counts the records that it had read and not released.

@@ -38,7 +38,7 @@ fn claim_and_write(bare: &Bare, owner: Owner) -> Option<Held> {
 
 fn write_slot(bare: &Bare) {
     if let Some(held) = claim_and_write(bare, PRODUCER) {
-        slot_ring::commit(&bare.slots(), &*bare.ring, held, 1, 1);
+        slot_ring::commit(&*bare.ring, held, 1, 1);
     }
 }
 
@@ -137,7 +137,7 @@ fn a_requeue_carries_the_bytes_that_its_reader_saw() {
                 let claimed =
                     Consumption::new().claim(&bare.slots(), &*bare.ring, other, &mut false);
                 if let Ok(held) = claimed {
-                    slot_ring::requeue(&bare.slots(), &*bare.ring, other, held);
+                    slot_ring::requeue(&*bare.ring, other, held);
                 }
             }
         });
@@ -175,7 +175,7 @@ fn write_bytes(bare: &Bare, writer: &mut Writer) {
     let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else {
         return;
     };
-    copy::fill::<Heap>(&bare.ring, span.payload_offset(&shape), &[1; 8]);
+    copy::fill::<Heap>(&bare.ring, span.payload_offset(), &[1; 8]);
     writer.stage(&shape, &*bare.ring, span, 1, 8);
     writer.publish(&shape, &*bare.ring);
 }

@@ -31,7 +31,7 @@ fn push_and_die(bare: &Bare, ring: &Mortal, tag: u32) {
         shape.payload_offset(shape.index(held.position)),
         &[byte_of(tag)],
     );
-    slot_ring::commit(&shape, ring, held, tag, 1);
+    slot_ring::commit(ring, held, tag, 1);
 }
 
 /// What a consumer does with a record, step by step. Returns the tag that it claimed.
@@ -325,8 +325,8 @@ fn a_requeue_cut_off_before_its_bump_is_found_after_recovery() {
         let held = Consumption::new()
             .claim(&shape, &*bare.ring, dead(), &mut false)
             .unwrap();
-        let death = dying(&bare, &steps, move |bare, ring| {
-            slot_ring::requeue(&bare.slots(), ring, dead(), held);
+        let death = dying(&bare, &steps, move |_, ring| {
+            slot_ring::requeue(ring, dead(), held);
         });
         let mut seen = drain(&consumer);
         death.join().unwrap();
@@ -384,7 +384,7 @@ fn a_producer_dead_in_a_batch_leaves_its_first_records() {
                 (held, tag)
             });
             for (held, tag) in held {
-                slot_ring::commit(&shape, ring, held, tag, 1);
+                slot_ring::commit(ring, held, tag, 1);
             }
         });
         let mut seen = drain(&consumer);

@@ -140,7 +140,7 @@ fn write(bare: &Bare, tag: u32) -> bool {
         return false;
     };
     let payload = [byte_of(tag); 8];
-    copy::fill::<Heap>(&bare.ring, span.payload_offset(&shape), &payload);
+    copy::fill::<Heap>(&bare.ring, span.payload_offset(), &payload);
     writer.stage(&shape, &*bare.ring, span, tag, 8);
     writer.publish(&shape, &*bare.ring);
     true
@@ -172,7 +172,7 @@ fn a_producer_dies_in_its_second_record(origin: u64, steps: &Steps) {
                 let span = writer
                     .claim(&shape, ring, 8, false)
                     .expect("there is space");
-                ring.write(span.payload_offset(&shape), &[2; 8]);
+                ring.write(span.payload_offset(), &[2; 8]);
                 writer.stage(&shape, ring, span, 2, 8);
                 writer.publish(&shape, ring);
             });
@@ -205,7 +205,7 @@ fn a_producer_dead_in_a_batch_leaves_all_of_it_or_nothing() {
                         let span = writer
                             .claim(&shape, ring, 8, false)
                             .expect("there is space");
-                        ring.write(span.payload_offset(&shape), &[byte_of(tag); 8]);
+                        ring.write(span.payload_offset(), &[byte_of(tag); 8]);
                         writer.stage(&shape, ring, span, tag, 8);
                     }
                     writer.publish(&shape, ring);

@@ -19,7 +19,7 @@ use crate::sync::Ordering;
 pub(super) fn commit_one(mapped: &Mapped) {
     let shape = slots_of(mapped);
     let held = slot_ring::claim_to_write(&shape, mapped.store(), mapped.me()).unwrap();
-    slot_ring::commit(&shape, mapped.store(), held, 0, 8);
+    slot_ring::commit(mapped.store(), held, 0, 8);
 }
 
 /// Claims the next record; how often it was given back.
@@ -142,7 +142,7 @@ fn a_row_that_was_taken_since_the_probe_is_not_taken_over() {
     let state = || mender.store().row(row).state.load(Ordering::Relaxed);
     assert_eq!(state(), ROW_ATTACHED);
 
-    slot_ring::commit(&shape, newcomer.store(), held, 0, 8);
+    slot_ring::commit(newcomer.store(), held, 0, 8);
     drop(newcomer);
     assert_eq!(take_over(), None, "nobody uses the row");
 

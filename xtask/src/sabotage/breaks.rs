@@ -3,7 +3,7 @@
 use super::{Break, Check, Edit};
 
 const SLOTS: &str = "src/protocol/slot_ring.rs";
-const BYTES: &str = "src/protocol/byte_ring.rs";
+const WRITER: &str = "src/protocol/byte_ring/writer.rs";
 const RECOVERY: &str = "src/protocol/recovery.rs";
 const MENDING: &str = "src/segment/recover.rs";
 const WAITING: &str = "src/wait/mod.rs";
@@ -24,9 +24,9 @@ pub(super) const BREAKS: &[Break] = &[
         name: "header-relaxed",
         what: "a commit to the byte ring publishes nothing",
         edits: &[Edit {
-            file: BYTES,
-            old: ".store(self.first_header, Ordering::Release);",
-            new: ".store(self.first_header, Ordering::Relaxed);",
+            file: WRITER,
+            old: ".store(header, Ordering::Release);",
+            new: ".store(header, Ordering::Relaxed);",
         }],
         check: Check::Loom("loom_spsc"),
     },
@@ -99,10 +99,10 @@ pub(super) const BREAKS: &[Break] = &[
         what: "a consumer takes an epoch for seen when it has found the first record given back",
         edits: &[Edit {
             file: SLOTS,
-            old: "match claim_given_back(shape, store, me) {\n                Some(held)",
+            old: "if let Some(held) = claim_given_back(shape, store, me) {",
             new: "let found = claim_given_back(shape, store, me);
-            self.seen = Some(epoch);
-            match found {\n                Some(held)",
+                self.seen = Some(epoch);
+                if let Some(held) = found {",
         }],
         check: Check::Torture("--operation mpmc-release-batch --mode kill"),
     },
@@ -161,10 +161,10 @@ pub(super) const BREAKS: &[Break] = &[
             old: "    ledger::begin_skip(row, index);
     let skip = Word::new(held.word.lap(), 0, 0, SKIP);
     // sync(record-commit): release half.
-    shape.word(store, index).store(skip.0, Ordering::Release);
+    held.slot(store).store(skip.0, Ordering::Release);
 ",
             new: "    let skip = Word::new(held.word.lap(), 0, 0, SKIP);
-    shape.word(store, index).store(skip.0, Ordering::Release);
+    held.slot(store).store(skip.0, Ordering::Release);
     ledger::begin_skip(row, index);
 ",
         }],
@@ -175,14 +175,14 @@ pub(super) const BREAKS: &[Break] = &[
         what: "the byte ring's header comes before the journal that tells its end",
         edits: &[
             Edit {
-                file: BYTES,
-                old: "write_entry(&line.journal[self.entry & 1], self.staged_end, records);",
+                file: WRITER,
+                old: "write_entry(&line.journal[self.entry & 1], end, records);",
                 new: "",
             },
             Edit {
-                file: BYTES,
+                file: WRITER,
                 old: "line.claim.store(0, Ordering::Release);",
-                new: "write_entry(&line.journal[self.entry & 1], self.staged_end, records);
+                new: "write_entry(&line.journal[self.entry & 1], end, records);
         line.claim.store(0, Ordering::Release);",
             },
         ],

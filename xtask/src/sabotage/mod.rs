@@ -99,6 +99,8 @@ impl Check {
             target.push("loom");
         }
         command.env("CARGO_TARGET_DIR", target);
+        // Most checks fail here, and a trace costs more than the check.
+        command.env("RUST_BACKTRACE", "0");
         command
     }
 

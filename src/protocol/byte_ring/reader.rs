@@ -1,0 +1,336 @@
+//! The consumer's side: read ahead, release.
+//!
+//! A record as long as the one before it is read in a straight line. Every header is loaded once,
+//! and checked before it is a length: what the straight line has loaded and not taken goes on to
+//! the function that takes everything else.
+
+use super::{
+    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_end, released_entry,
+    span_of, write_entry,
+};
+use crate::protocol::{Store, slot_ring};
+use crate::sync::{Ordering, unique_number};
+
+/// A committed record.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The user's tag.
+    pub tag: u32,
+    /// Bytes of payload.
+    pub len: u64,
+    /// Where the payload lies in the data area.
+    pub payload_offset: u64,
+}
+
+/// A place in the stream up to which a consumer releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub(super) place: Place,
+    /// Whose mark it is: another reader's may lie amid a record of this one.
+    pub(super) reader: u64,
+}
+
+impl Mark {
+    /// Position behind the record.
+    pub fn position(self) -> u64 {
+        self.place.position
+    }
+
+    /// Records up to and with this one since the ring was created.
+    pub fn records(self) -> u64 {
+        self.place.records
+    }
+}
+
+/// Why the consumer got no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadRefusal {
+    /// Nothing committed beyond what was read.
+    Empty,
+    /// A header that no correct producer can have written.
+    Damaged(Damage),
+}
+
+/// The consumer's own view of the ring.
+#[derive(Debug)]
+pub struct Reader {
+    released: Place,
+    /// Behind the last record read.
+    pub(super) next: Place,
+    /// Where `next` was before that.
+    before: Place,
+    /// The lower half of the last record's header, and what it says.
+    form: u32,
+    len: u64,
+    span: u64,
+    /// Which journal entry tells `released`.
+    entry: usize,
+    /// Its marks' `reader`.
+    number: u64,
+}
+
+/// The half of a header that tells kind and length.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+fn form_of(header: u64) -> u32 {
+    header as u32
+}
+
+/// A form that no header of a record has.
+const NO_FORM: u32 = 3;
+
+impl Reader {
+    /// Resumes where the last consumer released.
+    ///
+    /// # Errors
+    /// If the words contradict each other.
+    pub fn resume<S: Store + ?Sized>(shape: &Shape, store: &S) -> Result<Self, Damage> {
+        let (released, entry) = released_entry(store)?;
+        check_used(
+            shape,
+            committed_end(shape, store).position,
+            released.position,
+        )?;
+        Ok(Self::at(released, entry))
+    }
+
+    pub(super) fn at(released: Place, entry: usize) -> Self {
+        Self {
+            released,
+            next: released,
+            before: released,
+            form: NO_FORM,
+            len: 0,
+            span: 0,
+            entry,
+            number: unique_number(),
+        }
+    }
+
+    /// Reads the next record behind those already read, without releasing any.
+    ///
+    /// # Errors
+    /// See [`ReadRefusal`].
+    #[inline]
+    pub fn read<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+    ) -> Result<Found, ReadRefusal> {
+        match self.read_alike(shape, store) {
+            Ok(found) => Ok(found),
+            Err(word) => self.read_unlike(shape, store, word),
+        }
+    }
+
+    /// Reads the next record if it is as long as the one before it, as almost every record is. Then
+    /// its end is known before its header has been loaded, and records that lie one behind the
+    /// other are loaded side by side.
+    ///
+    /// # Errors
+    /// The header, for [`read_unlike`](Self::read_unlike), if it is another.
+    #[inline]
+    pub fn read_alike<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+    ) -> Result<Found, u64> {
+        let position = self.next.position;
+        let offset = shape.offset(position);
+        // sync(header-commit): acquire half.
+        let word = store.word(offset).load(Ordering::Acquire);
+        if form_of(word) != self.form || !self.fits(shape, position, self.span) {
+            return Err(word);
+        }
+        self.go_behind(store, position.wrapping_add(self.span));
+        Ok(Found {
+            tag: (word >> 32) as u32,
+            len: self.len,
+            payload_offset: offset + HEADER,
+        })
+    }
+
+    /// Goes on from the next header, `word`, whatever it is.
+    ///
+    /// # Errors
+    /// See [`ReadRefusal`].
+    #[inline(never)]
+    pub fn read_unlike<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        word: u64,
+    ) -> Result<Found, ReadRefusal> {
+        let (found, end) = self.find(shape, store, word)?;
+        self.go_behind(store, end);
+        Ok(found)
+    }
+
+    /// Goes behind one record more, and says so.
+    #[inline]
+    fn go_behind<S: Store + ?Sized>(&mut self, store: &S, end: u64) {
+        self.before = self.next;
+        self.next = Place {
+            position: end,
+            records: self.next.records.wrapping_add(1),
+        };
+        // sync(death-order): release half.
+        store.control().consumer.claim.store(end, Ordering::Release);
+    }
+
+    /// Whether a record of `span` bytes may lie there: before the end of the ring, and not over
+    /// what is not released. One more header is EMPTY (INV-1).
+    #[inline]
+    fn fits(&self, shape: &Shape, position: u64, span: u64) -> bool {
+        // No more than two capacities, by this very check of the record before.
+        let ahead = position.wrapping_sub(self.released.position);
+        shape.offset(position) + span <= shape.capacity && ahead + span <= shape.capacity - HEADER
+    }
+
+    /// The next record, whose header or padding is `word`, and its end; without going there.
+    pub(super) fn find<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        mut word: u64,
+    ) -> Result<(Found, u64), ReadRefusal> {
+        let mut position = self.next.position;
+        if word & 3 == PADDING {
+            position = position.wrapping_add(shape.bytes_to_end(position));
+            // sync(header-commit): acquire half.
+            word = shape.word(store, position).load(Ordering::Acquire);
+        }
+        if word == 0 {
+            return Err(ReadRefusal::Empty);
+        }
+        let len = (word >> 2) & ((1 << 30) - 1);
+        let span = span_of(len);
+        if word & 3 != RECORD || len > shape.max_record || !self.fits(shape, position, span) {
+            return Err(damaged_header(word));
+        }
+        (self.form, self.len, self.span) = (form_of(word), len, span);
+        let found = Found {
+            tag: (word >> 32) as u32,
+            len,
+            payload_offset: shape.offset(position) + HEADER,
+        };
+        Ok((found, position.wrapping_add(span)))
+    }
+
+    /// Gives everything up to `mark` back to the producer, which the caller wakes. Returns how many
+    /// records that were; 0 if `mark` is another reader's, or not between head and the last record
+    /// read.
+    #[inline]
+    pub fn release_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) -> u64 {
+        if self.may_go_to(mark) {
+            self.release_until(store, mark.place)
+        } else {
+            0
+        }
+    }
+
+    /// The same with everything read.
+    #[inline]
+    pub fn release_all<S: Store + ?Sized>(&mut self, store: &S) -> u64 {
+        self.release_until(store, self.next)
+    }
+
+    #[inline]
+    fn release_until<S: Store + ?Sized>(&mut self, store: &S, place: Place) -> u64 {
+        if place.position == self.released.position {
+            return 0;
+        }
+        let records = place.records.wrapping_sub(self.released.records);
+        let control = store.control();
+        self.entry ^= 1;
+        write_entry(
+            &control.consumer.journal[self.entry & 1],
+            place.position,
+            place.records,
+        );
+        // sync(head-release): release half.
+        control
+            .head
+            .position
+            .store(place.position, Ordering::Release);
+        self.released = place;
+        records
+    }
+
+    /// Whether the mark is this reader's, and of what it has read and not released.
+    fn may_go_to(&self, mark: Mark) -> bool {
+        let held = self.next.position.wrapping_sub(self.released.position);
+        let given = mark.position().wrapping_sub(self.released.position);
+        given <= held && mark.reader == self.number
+    }
+
+    /// Goes back to the head: what was read and not released is read again.
+    pub fn rewind<S: Store + ?Sized>(&mut self, store: &S) -> u64 {
+        let records = self.next.records.wrapping_sub(self.released.records);
+        self.go_back(store, self.released);
+        records
+    }
+
+    /// Goes back before the last record that was read, once.
+    pub fn unread<S: Store + ?Sized>(&mut self, store: &S) {
+        self.go_back(store, self.before);
+    }
+
+    fn go_back<S: Store + ?Sized>(&mut self, store: &S, place: Place) {
+        self.next = place;
+        self.before = place;
+        // sync(death-order): release half.
+        store
+            .control()
+            .consumer
+            .claim
+            .store(place.position, Ordering::Release);
+    }
+
+    /// Whether a closed ring is drained. `idle` tells that no producer lives.
+    ///
+    /// The caller has seen the ring closed, issued a heavy barrier, and looked for a living
+    /// producer, in this order and before this call: any producer that has not shown its claim mark
+    /// by now will see the ring closed. The mark is looked at before the header, for the reverse
+    /// would miss a record committed in between.
+    pub fn drained<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S, idle: bool) -> bool {
+        // sync(close): release half.
+        // sync(death-order): acquire half.
+        let claimed = store.control().tail.claim.load(Ordering::Acquire) != 0;
+        // sync(header-commit): acquire half.
+        let empty = shape
+            .word(store, self.next.position)
+            .load(Ordering::Acquire)
+            == 0;
+        slot_ring::is_closed(store) && empty && (!claimed || idle)
+    }
+
+    /// Behind the last record read.
+    #[inline]
+    pub fn next(&self) -> Mark {
+        self.mark(self.next)
+    }
+
+    /// Behind the last record released.
+    pub fn released(&self) -> Mark {
+        self.mark(self.released)
+    }
+
+    #[inline]
+    fn mark(&self, place: Place) -> Mark {
+        Mark {
+            place,
+            reader: self.number,
+        }
+    }
+}
+
+#[cold]
+fn damaged_header(word: u64) -> ReadRefusal {
+    let expected = "expected a record that fits before the end of the ring";
+    ReadRefusal::Damaged(Damage {
+        what: "a record's header",
+        found: word,
+        expected,
+    })
+}

@@ -1,0 +1,347 @@
+//! The producer's side: claim, stage, publish.
+//!
+//! Almost every claim and commit is a straight line without a call: nothing is staged, the record
+//! fits before the end of the ring and before the head that was seen last. All other cases are
+//! functions of their own, which are not inlined, so that the straight line stays short.
+
+use super::{
+    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, span_of,
+    write_entry,
+};
+use crate::protocol::{Store, slot_ring};
+use crate::sync::{Ordering, light_barrier};
+
+/// A span that the producer writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Position of the record's header.
+    record: u64,
+    /// Where that lies in the data area.
+    offset: u64,
+}
+
+impl Span {
+    fn new(shape: &Shape, record: u64) -> Self {
+        let offset = shape.offset(record);
+        Self { record, offset }
+    }
+
+    /// Where the payload lies in the data area.
+    #[inline]
+    pub fn payload_offset(&self) -> u64 {
+        self.offset + HEADER
+    }
+}
+
+/// Why the producer got no claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteRefusal {
+    /// Too little space between tail and head.
+    Full {
+        /// The head that stands in the way.
+        head: u64,
+    },
+    /// Closed for writing.
+    Closed,
+    /// The head is where no correct consumer can have put it.
+    Damaged(Damage),
+}
+
+/// The producer's own view of the ring.
+#[derive(Debug)]
+pub struct Writer {
+    /// The committed end.
+    tail: u64,
+    /// Records before it.
+    records: u64,
+    /// Bytes behind `tail` that are staged, padding included.
+    staged: u64,
+    staged_records: u64,
+    /// The header at `tail` that publishes everything staged.
+    first_header: u64,
+    /// Which journal entry tells `tail`.
+    entry: usize,
+    /// Last head seen; may be stale, which only makes the ring look fuller.
+    head: u64,
+}
+
+impl Writer {
+    /// Resumes where the last producer's committed records end.
+    ///
+    /// # Errors
+    /// If the words contradict each other.
+    pub fn resume<S: Store + ?Sized>(shape: &Shape, store: &S) -> Result<Self, Damage> {
+        let (
+            Place {
+                position: end,
+                records,
+            },
+            entry,
+        ) = committed_entry(shape, store);
+        // sync(head-release): acquire half.
+        let head = store.control().head.position.load(Ordering::Acquire);
+        check_used(shape, end, head)?;
+        if !end.is_multiple_of(8) {
+            return Err(Damage {
+                what: "the tail",
+                found: end,
+                expected: "expected 8 to divide it",
+            });
+        }
+        // relaxed: the header at the committed end is EMPTY already (INV-2).
+        shape.word(store, end).store(0, Ordering::Relaxed);
+        Ok(Self {
+            tail: end,
+            records,
+            staged: 0,
+            staged_records: 0,
+            first_header: 0,
+            entry,
+            head,
+        })
+    }
+
+    /// Claims `len` bytes, at most [`Shape::max_record`], behind what is staged.
+    ///
+    /// # Errors
+    /// See [`WriteRefusal`].
+    #[inline]
+    pub fn claim<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        len: u64,
+        real_fences: bool,
+    ) -> Result<Span, WriteRefusal> {
+        match self.claim_ahead(shape, store, len, real_fences) {
+            Some(span) => Ok(span),
+            None => self.claim_anywhere(shape, store, len, real_fences),
+        }
+    }
+
+    /// Claims `len` bytes right at the committed end, in an open ring that had room for them when
+    /// the head was last looked at: almost every claim, in a straight line.
+    #[inline]
+    fn claim_ahead<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        len: u64,
+        real_fences: bool,
+    ) -> Option<Span> {
+        debug_assert!(len <= shape.max_record);
+        let span = span_of(len);
+        // One more header: the EMPTY one behind the record.
+        let mark = span + HEADER;
+        let claimed = Span::new(shape, self.tail);
+        let end = self.tail.wrapping_add(mark);
+        if self.staged != 0
+            || claimed.offset + span > shape.capacity
+            || end.wrapping_sub(self.head) > shape.capacity
+        {
+            return None;
+        }
+        // sync(death-order): release half.
+        store.control().tail.claim.store(mark, Ordering::Release);
+        // sync(close): acquire half.
+        light_barrier(real_fences);
+        if slot_ring::is_closed(store) {
+            return None;
+        }
+        Some(claimed)
+    }
+
+    /// Claims in every other case: behind staged records, after padding, after a look at the head.
+    /// A mark that [`claim_ahead`](Self::claim_ahead) has left is replaced or taken away.
+    #[inline(never)]
+    fn claim_anywhere<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        len: u64,
+        real_fences: bool,
+    ) -> Result<Span, WriteRefusal> {
+        let span = span_of(len);
+        let staged_end = self.staged_end();
+        let bytes_to_end = shape.bytes_to_end(staged_end);
+        let padding = if span > bytes_to_end { bytes_to_end } else { 0 };
+        let record = staged_end.wrapping_add(padding);
+        // One more header: the EMPTY one behind the record.
+        let end = record.wrapping_add(span + HEADER);
+        let is_full = |head: u64| end.wrapping_sub(head) > shape.capacity;
+        if is_full(self.head) {
+            self.look_at_head(shape, store)?;
+            if is_full(self.head) {
+                let closed = slot_ring::is_closed(store);
+                let full = WriteRefusal::Full { head: self.head };
+                return Err(if closed { WriteRefusal::Closed } else { full });
+            }
+        }
+        let mark = end.wrapping_sub(self.tail);
+        // sync(death-order): release half.
+        store.control().tail.claim.store(mark, Ordering::Release);
+        // sync(close): acquire half.
+        light_barrier(real_fences);
+        if slot_ring::is_closed(store) {
+            self.unclaim(store);
+            return Err(WriteRefusal::Closed);
+        }
+        Ok(Span::new(shape, record))
+    }
+
+    fn look_at_head<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+    ) -> Result<(), WriteRefusal> {
+        // sync(head-release): acquire half.
+        let head = store.control().head.position.load(Ordering::Acquire);
+        check_used(shape, self.tail, head).map_err(WriteRefusal::Damaged)?;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Adds the span, of which `len` bytes count, to what the next publication makes visible.
+    #[inline]
+    pub fn stage<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        span: Span,
+        tag: u32,
+        len: u64,
+    ) {
+        let staged_end = self.staged_end();
+        if span.record != staged_end {
+            let padding = shape.bytes_to_end(staged_end) - HEADER;
+            self.stage_header(shape, store, staged_end, header(0, padding, PADDING));
+        }
+        self.stage_header(shape, store, span.record, header(tag, len, RECORD));
+        let end = span.record.wrapping_add(span_of(len));
+        self.staged = end.wrapping_sub(self.tail);
+        self.staged_records += 1;
+    }
+
+    /// Behind the last staged record.
+    fn staged_end(&self) -> u64 {
+        self.tail.wrapping_add(self.staged)
+    }
+
+    #[inline]
+    fn stage_header<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        position: u64,
+        header: u64,
+    ) {
+        if position == self.tail {
+            self.first_header = header;
+        } else {
+            // relaxed: published by the first header (INV-2).
+            shape.word(store, position).store(header, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the span, of which `len` bytes count, a record of its own, visible at once; the caller
+    /// wakes the consumer. Nothing may be staged.
+    #[inline]
+    pub fn commit<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        span: Span,
+        tag: u32,
+        len: u64,
+    ) {
+        debug_assert_eq!(self.staged, 0, "a batch is under way");
+        if span.record == self.tail {
+            let end = span.record.wrapping_add(span_of(len));
+            self.publish_to(shape, store, (span, header(tag, len, RECORD)), end, 1);
+        } else {
+            self.commit_behind_padding(shape, store, span, tag, len);
+        }
+    }
+
+    #[inline(never)]
+    fn commit_behind_padding<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        span: Span,
+        tag: u32,
+        len: u64,
+    ) {
+        self.stage(shape, store, span, tag, len);
+        self.publish(shape, store);
+    }
+
+    /// Makes everything staged visible at once; the caller wakes the consumer.
+    #[inline]
+    pub fn publish<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S) {
+        if self.staged == 0 {
+            return;
+        }
+        let (end, records) = (self.staged_end(), self.staged_records);
+        let first = (Span::new(shape, self.tail), self.first_header);
+        self.publish_to(shape, store, first, end, records);
+        self.staged = 0;
+        self.staged_records = 0;
+    }
+
+    /// Makes `records` records before `end` visible by their first header, the one at the tail.
+    #[inline]
+    fn publish_to<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        (first, header): (Span, u64),
+        end: u64,
+        records: u64,
+    ) {
+        let records = self.records.wrapping_add(records);
+        // relaxed: published by the first header (INV-2).
+        shape.word(store, end).store(0, Ordering::Relaxed);
+        let line = &store.control().tail;
+        self.entry ^= 1;
+        write_entry(&line.journal[self.entry & 1], end, records);
+        // sync(header-commit): release half.
+        store.word(first.offset).store(header, Ordering::Release);
+        // sync(death-order): release half.
+        line.claim.store(0, Ordering::Release);
+        self.tail = end;
+        self.records = records;
+    }
+
+    /// Gives up everything claimed or staged and not published.
+    pub fn abandon<S: Store + ?Sized>(&mut self, store: &S) {
+        self.staged = 0;
+        self.staged_records = 0;
+        self.unclaim(store);
+    }
+
+    /// Gives up the claim; what is staged stays.
+    pub fn unclaim<S: Store + ?Sized>(&self, store: &S) {
+        // sync(death-order): release half.
+        store
+            .control()
+            .tail
+            .claim
+            .store(self.staged, Ordering::Release);
+    }
+
+    /// Position of the committed end.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// Records committed since the ring was created.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Records staged and not published.
+    pub fn staged_records(&self) -> u64 {
+        self.staged_records
+    }
+}
