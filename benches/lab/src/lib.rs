@@ -20,11 +20,22 @@
 //! 4. The players work until the time is up; each writes what it found to its pipe.
 //! 5. Whoever is not done by the deadline is killed, and the slice is reported as wedged.
 
+pub mod clock;
+pub mod contender;
+pub mod contenders;
+pub mod control;
+pub mod floors;
+pub mod loops;
+pub mod memory;
 pub mod payload;
+pub mod players;
 pub mod result;
+pub mod slices;
+pub mod tally;
 pub mod transport;
 pub mod work;
 
+pub use contender::{Conditions, Contender, Fault, Found, Of};
 pub use payload::{Fixed, Payload, Sized};
 pub use transport::{Place, Receive, Send, Transport};
 pub use work::{Pattern, Waiting, Work};
