@@ -2,6 +2,8 @@
 
 mod blocks;
 mod lines;
+mod system_call;
 
-pub use blocks::Blocks;
-pub use lines::Lines;
+pub use blocks::{Blocks, records_in_block};
+pub use lines::{Futex, Lines};
+pub use system_call::SystemCall;

@@ -25,6 +25,7 @@ pub mod contender;
 pub mod contenders;
 pub mod control;
 pub mod floors;
+pub mod ladder;
 pub mod loops;
 pub mod memory;
 pub mod payload;

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::num::NonZeroUsize;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -64,6 +64,23 @@ impl Memory {
         // SAFETY: 8 bytes inside the mapping, aligned, initialised as zeroes, alive as long as
         // `self`; an `AtomicU64` has interior mutability, so that others may store to it.
         unsafe { &*word }
+    }
+
+    /// The half word at `offset`, a multiple of 4: what a futex is.
+    ///
+    /// # Panics
+    /// If it is outside, or not aligned.
+    #[inline]
+    #[must_use]
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "checked, and a mapping begins at a page"
+    )]
+    pub fn half(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4), "half words are aligned");
+        let half = self.at(offset, 4).cast::<AtomicU32>();
+        // SAFETY: as for `word`.
+        unsafe { &*half }
     }
 }
 

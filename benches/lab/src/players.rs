@@ -27,7 +27,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, pipe};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::ns_of;
+use crate::clock::{now_ns, ns_of};
 use crate::contender::{Conditions, Fault, Found};
 use crate::control::Control;
 use crate::loops::{self, Part, Played, Stop};
@@ -176,18 +176,65 @@ pub(crate) fn play<P: Payload, T: Transport<P>>(
     settle(work, &told)
 }
 
+/// Runs `step` over and over in one pinned process: nanoseconds a step.
+///
+/// # Errors
+/// See [`Fault`].
+pub(crate) fn play_alone(conditions: &Conditions, step: impl Fn()) -> Result<Found, Fault> {
+    const STEPS: u64 = 256;
+    check_threads()?;
+    let [warm_up, time] = [conditions.warm_up, conditions.time].map(ns_of);
+    let control = Control::new(1, 0).map_err(broken("cannot map shared memory"))?;
+    let cpu = *conditions.cpus.first().ok_or_else(no_processor)?;
+    let mut crew = Crew::new(conditions.deadline());
+    crew.fork("player".to_owned(), || {
+        if let Err(error) = pin(cpu) {
+            return vec![Told::of(Err(Failure::Broken(error.to_string())))];
+        }
+        let repeat_until = |end| {
+            let mut steps = 0;
+            while now_ns() < end {
+                (0..STEPS).for_each(|_| step());
+                steps += STEPS;
+            }
+            steps
+        };
+        repeat_until(now_ns() + warm_up);
+        let began = now_ns();
+        let records = repeat_until(began + time);
+        let ended = now_ns();
+        let sent = Some(Sent { first: 0, records });
+        vec![Told::of(Ok(Played {
+            sent,
+            began,
+            ended,
+            ..Played::default()
+        }))]
+    })?;
+    let told = crew.collect(&control)?;
+    Ok(alone(&told, None))
+}
+
+fn no_processor() -> Fault {
+    Fault::Cannot("there is no processor to pin to".to_owned())
+}
+
+fn check_threads() -> Result<(), Fault> {
+    match std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) {
+        1 => Ok(()),
+        threads => Err(Fault::Broken(format!(
+            "the driver has {threads} threads, and may have one"
+        ))),
+    }
+}
+
 fn broken<E: core::fmt::Display>(what: &str) -> impl Fn(E) -> Fault {
     move |error| Fault::Broken(format!("{what}: {error}"))
 }
 
 fn check(work: &Work, conditions: &Conditions) -> Result<(), Fault> {
     let cannot = |why: &str| Err(Fault::Cannot(why.to_owned()));
-    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    if threads != 1 {
-        return Err(Fault::Broken(format!(
-            "the driver has {threads} threads, and may have one"
-        )));
-    }
+    check_threads()?;
     if work.producers == 0 || work.consumers == 0 || work.producers > 255 {
         return cannot("there must be 1 to 255 producers, and a consumer");
     }
@@ -198,7 +245,7 @@ fn check(work: &Work, conditions: &Conditions) -> Result<(), Fault> {
     cpus.sort_unstable();
     cpus.dedup();
     if cpus.is_empty() {
-        return cannot("there is no processor to pin to");
+        return Err(no_processor());
     }
     if work.waiting == Waiting::Spin && work.producers + work.consumers > cpus.len() {
         return cannot("more would spin than there are processors");
@@ -519,30 +566,16 @@ fn verdict(all: Vec<Told>, deaths: &[String]) -> Result<Vec<Told>, Fault> {
 /// What all of it comes to.
 #[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
 fn settle(work: &Work, told: &[Told]) -> Result<Found, Fault> {
-    let began = told
-        .iter()
-        .map(|told| told.began)
-        .filter(|began| *began > 0)
-        .min();
-    let ended = told.iter().map(|told| told.ended).max();
-    let elapsed = ended.unwrap_or(0).saturating_sub(began.unwrap_or(0)) as f64;
-    let sent: Vec<Sent> = told.iter().filter_map(|told| told.sent).collect();
-    let seen: Vec<Seen> = told.iter().filter_map(|told| told.seen).collect();
     let torn_before: u64 = told.iter().map(|told| told.torn_before).sum();
     if torn_before > 0 {
         return Err(Fault::Broken(format!("{torn_before} records were torn")));
     }
     let latency = merge(told)?;
     if work.pattern == Pattern::RoundTrip {
-        let records: u64 = sent.iter().map(|sent| sent.records).sum();
-        return Ok(Found {
-            ns: elapsed / records.max(1) as f64,
-            records,
-            lost: 0,
-            repeated: 0,
-            latency,
-        });
+        return Ok(alone(told, latency));
     }
+    let sent: Vec<Sent> = told.iter().filter_map(|told| told.sent).collect();
+    let seen: Vec<Seen> = told.iter().filter_map(|told| told.seen).collect();
     let verdict = tally::judge(&sent, &seen);
     if let Some(why) = verdict.broken {
         return Err(Fault::Broken(why));
@@ -552,7 +585,7 @@ fn settle(work: &Work, told: &[Told]) -> Result<Found, Fault> {
     }
     let ns = match &latency {
         Some(latency) => latency.value_at_quantile(0.5) as f64,
-        None => elapsed / verdict.received as f64,
+        None => elapsed(told) / verdict.received as f64,
     };
     Ok(Found {
         ns,
@@ -561,6 +594,28 @@ fn settle(work: &Work, told: &[Told]) -> Result<Found, Fault> {
         repeated: verdict.repeated,
         latency,
     })
+}
+
+/// The same where one player has counted it all, and lost nothing.
+#[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
+fn alone(told: &[Told], latency: Option<Histogram<u64>>) -> Found {
+    let sent = told.iter().filter_map(|told| told.sent);
+    let records: u64 = sent.map(|sent| sent.records).sum();
+    Found {
+        ns: elapsed(told) / records.max(1) as f64,
+        records,
+        lost: 0,
+        repeated: 0,
+        latency,
+    }
+}
+
+/// Nanoseconds from the first beginning to the last end.
+#[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
+fn elapsed(told: &[Told]) -> f64 {
+    let began = told.iter().map(|told| told.began).filter(|began| *began > 0);
+    let ended = told.iter().map(|told| told.ended).max();
+    ended.unwrap_or(0).saturating_sub(began.min().unwrap_or(0)) as f64
 }
 
 fn merge(told: &[Told]) -> Result<Option<Histogram<u64>>, Fault> {

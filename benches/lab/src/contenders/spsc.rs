@@ -1,12 +1,12 @@
 //! annulus' byte ring.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use annulus::segment::{AttachOptions, CreateOptions};
 use annulus::{Location, Wait, spsc};
 
-use super::Backing;
+use super::ring::{Backing, MOMENT, wait_of};
+use super::{cannot, one_and_one};
 use crate::payload::Payload;
 use crate::transport::{Cannot, Place, Receive, Send, Transport, pause};
 use crate::work::{Waiting, Work};
@@ -18,24 +18,9 @@ pub struct Spsc {
     pub backing: Backing,
 }
 
-/// Looks whether the slice is over at least this often.
-const MOMENT: Duration = Duration::from_millis(50);
-
 /// Bytes of a record with its header.
 fn record_bytes(payload: usize) -> u64 {
     payload.next_multiple_of(8) as u64 + 8
-}
-
-fn cannot(error: impl core::fmt::Display) -> Cannot {
-    Cannot(error.to_string())
-}
-
-fn attach_options(backing: Backing) -> AttachOptions {
-    AttachOptions {
-        prefault: true,
-        huge_pages: backing == Backing::Huge,
-        ..AttachOptions::default()
-    }
 }
 
 /// The producer's handle.
@@ -56,7 +41,7 @@ impl<P: Payload> Transport<P> for Spsc {
     type Receiver<'l> = Receiver;
 
     fn name(&self) -> String {
-        "annulus SPSC".to_owned()
+        format!("annulus SPSC{}", self.backing.suffix())
     }
 
     fn place(&self) -> Place {
@@ -64,32 +49,21 @@ impl<P: Payload> Transport<P> for Spsc {
     }
 
     fn link(&self, work: &Work, folder: &Path, name: &str) -> Result<Location, Cannot> {
-        if work.producers + work.consumers != 2 {
-            return Err(Cannot("one producer and one consumer".to_owned()));
-        }
+        one_and_one(work)?;
         let record = record_bytes(work.payload);
         // The longest record is just under half of the capacity.
         let least = (work.capacity as u64 * record).max(4 * record).max(4096);
         let options = spsc::Options::new(least.next_power_of_two());
-        let create = CreateOptions {
-            huge_pages: self.backing == Backing::Huge,
-            ..CreateOptions::default()
-        };
-        match self.backing {
-            Backing::File => {
-                let path = folder.join(name);
-                options.create_with(&path, &create).map_err(cannot)?;
-                Ok(Location::from(path))
-            }
-            Backing::Memfd | Backing::Huge => {
-                let file = options.memfd(name, &create).map_err(cannot)?;
-                Ok(Location::fd(file))
-            }
-        }
+        self.backing.make(
+            folder,
+            name,
+            |path, create| options.create_with(path, create),
+            |create| options.memfd(name, create),
+        )
     }
 
     fn sender<'l>(&'l self, link: &'l Location, _: &Work, _: usize) -> Result<Sender, Cannot> {
-        let options = attach_options(self.backing);
+        let options = self.backing.attach_options();
         // SAFETY: the file is in a folder that only this user enters, or has no name: only the
         // players of this slice write to it, all of them through annulus.
         let ring = unsafe { spsc::Producer::attach_with(link, &options) };
@@ -97,7 +71,7 @@ impl<P: Payload> Transport<P> for Spsc {
     }
 
     fn receiver<'l>(&'l self, link: &'l Location, _: &Work, _: usize) -> Result<Receiver, Cannot> {
-        let options = attach_options(self.backing);
+        let options = self.backing.attach_options();
         // SAFETY: as above.
         let ring = unsafe { spsc::Consumer::attach_with(link, &options) };
         Ok(Receiver {
@@ -193,13 +167,5 @@ impl<P: Payload> Receive<P> for Receiver {
             self.ring.release_all();
         }
         received
-    }
-}
-
-fn wait_of(waiting: Waiting) -> Wait {
-    match waiting {
-        Waiting::Spin => Wait::spin(),
-        Waiting::Yield => Wait::yielding(),
-        Waiting::Block => Wait::block(),
     }
 }

@@ -1,0 +1,428 @@
+//! The scenarios that everybody wants to see, and those that somebody asks for.
+//!
+//! From the machine's floors over the rings to the kernel's ways, on the same works. Scenarios have
+//! names such as `round-trip/64B`, `stream/64B/batch-32`, `stream/64B/2+2/blocking`: comparisons
+//! find them by these.
+
+use core::time::Duration;
+
+use crate::contender;
+use crate::contender::{Conditions, Contender, Fault, Found};
+use crate::contenders::{Backing, Bytes, EventFd, Mpmc, PosixQueue, Seqpacket, Spsc};
+use crate::floors::{Blocks, Futex, Lines, SystemCall, records_in_block};
+use crate::slices::{Bench, Floor};
+use crate::transport::Place;
+use crate::work::{Pattern, Waiting, Work};
+
+/// A group of contenders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// annulus' byte ring: one producer, one consumer.
+    Spsc,
+    /// annulus' slot ring: many of both.
+    Mpmc,
+    /// The kernel's ways.
+    Kernel,
+}
+
+/// What somebody asks for; what is `None` or empty is as in the usual ladder.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Which groups.
+    pub kinds: Vec<Kind>,
+    /// Bytes of a record.
+    pub payloads: Vec<usize>,
+    /// Records a call.
+    pub batch: Option<usize>,
+    /// Records that a link holds.
+    pub capacity: Option<usize>,
+    /// What a player does that cannot go on.
+    pub waiting: Option<Waiting>,
+    /// Producers and consumers.
+    pub players: Option<(usize, usize)>,
+    /// From record to record: instead of streams and round trips.
+    pub interval: Option<Duration>,
+    /// Where rings lie.
+    pub backing: Backing,
+}
+
+impl Choice {
+    /// Whether it leaves the usual ladder, but for who climbs it.
+    fn is_special(&self) -> bool {
+        !self.payloads.is_empty()
+            || self.batch.is_some()
+            || self.waiting.is_some()
+            || self.players.is_some()
+            || self.interval.is_some()
+    }
+
+    fn has(&self, kind: Kind) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+
+    fn work(&self, pattern: Pattern, payload: usize, waiting: Waiting) -> Work {
+        Work {
+            pattern,
+            payload,
+            batch: 1,
+            capacity: self.capacity.unwrap_or_else(|| usual_capacity(payload)),
+            waiting,
+            producers: 1,
+            consumers: 1,
+        }
+    }
+}
+
+/// A mebibyte of records, but 16 at least and 4096 at most.
+#[must_use]
+pub fn usual_capacity(payload: usize) -> usize {
+    let records = ((1 << 20) / payload.max(1)).clamp(16, 4096);
+    1 << records.ilog2()
+}
+
+/// Records at a fixed rate come this far from each other in the usual ladder: 100,000 a second.
+const USUAL_INTERVAL: Duration = Duration::from_micros(10);
+
+/// The scenarios of a choice, to be run on these processors.
+#[must_use]
+pub fn climb(choice: &Choice, cpus: &[usize]) -> Vec<Bench> {
+    let works = if choice.is_special() {
+        special_works(choice, cpus)
+    } else {
+        usual_works(choice, cpus)
+    };
+    let floors = (!choice.is_special()).then(|| floors_themselves(choice, cpus));
+    let benches = works.into_iter().map(|(work, with_kernel)| {
+        let mut contenders = Vec::new();
+        if choice.has(Kind::Spsc) && work.producers + work.consumers == 2 {
+            let backing = choice.backing;
+            contenders.push(contender!(work.payload, Spsc { backing }));
+        }
+        if choice.has(Kind::Mpmc) {
+            let backing = choice.backing;
+            contenders.push(contender!(work.payload, Mpmc { backing }));
+        }
+        if choice.has(Kind::Kernel) && (with_kernel || choice.kinds == [Kind::Kernel]) {
+            contenders.extend(kernels_ways(&work));
+        }
+        bench(work, contenders, cpus)
+    });
+    let floors = floors.into_iter().flatten();
+    floors.chain(benches).filter(|bench| !bench.contenders.is_empty()).collect()
+}
+
+/// A scenario of a work, with its floor, named as it is by everybody.
+#[must_use]
+pub fn bench(work: Work, contenders: Vec<Box<dyn Contender>>, cpus: &[usize]) -> Bench {
+    Bench {
+        name: name_of(&work),
+        title: title_of(&work),
+        work,
+        floor: Floor::of(&work, cpus),
+        contenders,
+    }
+}
+
+/// Works of the usual ladder, and whether the kernel's ways are shown beside the rings: on streams
+/// only where all block, as nobody lets them spin.
+fn usual_works(choice: &Choice, cpus: &[usize]) -> Vec<(Work, bool)> {
+    let busy = busiest(cpus, 2);
+    let mut works = Vec::new();
+    for payload in [8, 56, 64, 4 << 10, 64 << 10] {
+        let with_kernel = matches!(payload, 64 | 4096);
+        works.push((choice.work(Pattern::RoundTrip, payload, busy), with_kernel));
+    }
+    works.push((choice.work(Pattern::RoundTrip, 64, Waiting::Block), true));
+    for payload in [8, 64, 4 << 10, 64 << 10] {
+        let one_by_one = choice.work(Pattern::Stream, payload, busy);
+        works.push((one_by_one, false));
+        if payload <= 64 {
+            let batch = 32;
+            works.push((Work { batch, ..one_by_one }, false));
+        }
+    }
+    for payload in [64, 4 << 10] {
+        works.push((choice.work(Pattern::Stream, payload, Waiting::Block), true));
+    }
+    for players in [2, 4] {
+        let work = Work {
+            producers: players,
+            consumers: players,
+            ..choice.work(Pattern::Stream, 64, Waiting::Block)
+        };
+        works.push((work, true));
+    }
+    let paced = Pattern::Paced {
+        interval: USUAL_INTERVAL,
+    };
+    works.push((choice.work(paced, 64, busy), false));
+    works.push((choice.work(paced, 64, Waiting::Block), true));
+    works
+}
+
+fn special_works(choice: &Choice, cpus: &[usize]) -> Vec<(Work, bool)> {
+    let payloads = match choice.payloads.as_slice() {
+        [] => &[64],
+        payloads => payloads,
+    };
+    let (producers, consumers) = choice.players.unwrap_or((1, 1));
+    let batch = choice.batch.unwrap_or(1);
+    let waiting = choice.waiting.unwrap_or(busiest(cpus, producers + consumers));
+    let patterns = match choice.interval {
+        Some(interval) => vec![Pattern::Paced { interval }],
+        None if batch > 1 || producers + consumers > 2 => vec![Pattern::Stream],
+        None => vec![Pattern::RoundTrip, Pattern::Stream],
+    };
+    let mut works = Vec::new();
+    for pattern in patterns {
+        for payload in payloads {
+            let work = Work {
+                batch,
+                producers,
+                consumers,
+                ..choice.work(pattern, *payload, waiting)
+            };
+            works.push((work, true));
+        }
+    }
+    works
+}
+
+/// Spinning if each player has a processor of its own, blocking otherwise.
+fn busiest(cpus: &[usize], players: usize) -> Waiting {
+    if distinct(cpus) >= players {
+        Waiting::Spin
+    } else {
+        Waiting::Block
+    }
+}
+
+fn distinct(cpus: &[usize]) -> usize {
+    let mut cpus = cpus.to_vec();
+    cpus.sort_unstable();
+    cpus.dedup();
+    cpus.len()
+}
+
+fn kernels_ways(work: &Work) -> Vec<Box<dyn Contender>> {
+    let bytes = work.payload;
+    let mut ways = vec![contender!(bytes, Seqpacket), contender!(bytes, PosixQueue)];
+    if work.producers + work.consumers == 2 {
+        ways.extend([
+            contender!(bytes, Bytes::Pipe),
+            contender!(bytes, Bytes::Unix),
+            contender!(bytes, Bytes::Tcp),
+            contender!(bytes, EventFd),
+        ]);
+    }
+    ways
+}
+
+/// `64B`, `4KiB`, `1MiB`.
+fn size_of(bytes: usize) -> String {
+    match bytes {
+        0 => "0B".to_owned(),
+        bytes if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        bytes if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        bytes => format!("{bytes}B"),
+    }
+}
+
+/// The name of a work's scenario.
+#[must_use]
+pub fn name_of(work: &Work) -> String {
+    let pattern = match work.pattern {
+        Pattern::Stream => "stream".to_owned(),
+        Pattern::RoundTrip => "round-trip".to_owned(),
+        Pattern::Paced { interval } => format!("each-{interval:?}"),
+    };
+    let mut parts = vec![pattern, size_of(work.payload)];
+    if work.batch > 1 {
+        parts.push(format!("batch-{}", work.batch));
+    }
+    if work.producers + work.consumers > 2 {
+        parts.push(format!("{}+{}", work.producers, work.consumers));
+    }
+    if work.waiting != Waiting::Spin {
+        parts.push(work.waiting.to_string());
+    }
+    parts.join("/")
+}
+
+fn title_of(work: &Work) -> String {
+    let size = size_of(work.payload);
+    let mut title = match work.pattern {
+        Pattern::Stream => format!("{size} records, as fast as they go"),
+        Pattern::RoundTrip => format!("{size} there and back, one at a time"),
+        Pattern::Paced { interval } => format!("{size}, {} each {interval:?}", work.producers),
+    };
+    if work.batch > 1 {
+        title += &format!(", {} a call", work.batch);
+    }
+    title += &format!(", {} to {}", work.producers, work.consumers);
+    title + &format!(", {}", work.waiting)
+}
+
+impl Floor {
+    /// The floor of a work.
+    ///
+    /// A round trip of up to 64 bytes is held against one cache line, a word with up to 56 bytes,
+    /// longer ones against all of their lines; one that blocks against a futex. A stream, whoever
+    /// takes part, against one process that copies into blocks and another that reads them.
+    #[must_use]
+    pub fn of(work: &Work, cpus: &[usize]) -> Self {
+        let alone = Work {
+            batch: 1,
+            waiting: if distinct(cpus) > 1 {
+                Waiting::Spin
+            } else {
+                Waiting::Yield
+            },
+            producers: 1,
+            consumers: 1,
+            ..*work
+        };
+        let trip = Work {
+            pattern: Pattern::RoundTrip,
+            payload: if work.payload == 64 { 56 } else { work.payload },
+            ..alone
+        };
+        match (work.pattern, work.waiting) {
+            (Pattern::Stream, _) => Self {
+                words: format!("{} copied into blocks of 32 KiB and read", size_of(work.payload)),
+                contender: contender!(work.payload, Blocks),
+                work: Work {
+                    batch: records_in_block(work.payload),
+                    ..alone
+                },
+            },
+            (Pattern::RoundTrip, Waiting::Block) => Self {
+                words: "a shared futex there and back".to_owned(),
+                contender: contender!(trip.payload, Futex::default()),
+                work: trip,
+            },
+            (Pattern::RoundTrip, _) => Self {
+                words: format!("{} there and back", lines(trip.payload)),
+                contender: contender!(trip.payload, Lines::default()),
+                work: trip,
+            },
+            (Pattern::Paced { .. }, Waiting::Block) => Self {
+                words: "a shared futex, one way".to_owned(),
+                contender: Box::new(OneWay(contender!(trip.payload, Futex::default()))),
+                work: trip,
+            },
+            (Pattern::Paced { .. }, _) => Self {
+                words: format!("{}, one way", lines(trip.payload)),
+                contender: Box::new(OneWay(contender!(trip.payload, Lines::default()))),
+                work: trip,
+            },
+        }
+    }
+}
+
+fn lines(payload: usize) -> String {
+    match (payload + 8).div_ceil(64) {
+        1 => format!("one cache line, a word and {payload} B,"),
+        lines => format!("{lines} cache lines, a word and {},", size_of(payload)),
+    }
+}
+
+/// Half of a round trip.
+struct OneWay(Box<dyn Contender>);
+
+impl Contender for OneWay {
+    fn name(&self) -> String {
+        format!("{}, one way", self.0.name())
+    }
+
+    fn place(&self) -> Place {
+        self.0.place()
+    }
+
+    fn run(&self, work: &Work, conditions: &Conditions) -> Result<Found, Fault> {
+        let found = self.0.run(work, conditions)?;
+        Ok(Found {
+            ns: found.ns / 2.0,
+            ..found
+        })
+    }
+}
+
+/// A contender at a work of its own, beside those that do the scenario's.
+struct At {
+    name: String,
+    contender: Box<dyn Contender>,
+    work: Work,
+}
+
+impl Contender for At {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn place(&self) -> Place {
+        self.contender.place()
+    }
+
+    fn run(&self, _: &Work, conditions: &Conditions) -> Result<Found, Fault> {
+        self.contender.run(&self.work, conditions)
+    }
+}
+
+/// The machine's floors beside each other: round trips, and streams.
+fn floors_themselves(choice: &Choice, cpus: &[usize]) -> [Bench; 2] {
+    let busy = busiest(cpus, 2);
+    let trip = |payload, waiting| choice.work(Pattern::RoundTrip, payload, waiting);
+    let stream = |payload| choice.work(Pattern::Stream, payload, busy);
+    let floor = |name: &str, work: Work| -> Box<dyn Contender> {
+        let Floor { contender, work, .. } = Floor::of(&work, cpus);
+        let name = name.to_owned();
+        Box::new(At { name, contender, work })
+    };
+    let two_lines = Work {
+        payload: 64,
+        ..Floor::of(&trip(64, busy), cpus).work
+    };
+    let bulk = Work {
+        batch: (64 << 10) / 64,
+        ..choice.work(Pattern::Stream, 64, Waiting::Block)
+    };
+    let trips: Vec<Box<dyn Contender>> = vec![
+        floor("cache line, 8 B", trip(8, busy)),
+        floor("cache line, 56 B", trip(56, busy)),
+        Box::new(At {
+            name: "two cache lines, 64 B".to_owned(),
+            contender: contender!(64, Lines::default()),
+            work: two_lines,
+        }),
+        floor("futex", trip(56, Waiting::Block)),
+        Box::new(SystemCall),
+    ];
+    let streams: Vec<Box<dyn Contender>> = vec![
+        floor("block copy, 8 B", stream(8)),
+        floor("block copy, 64 B", stream(64)),
+        floor("block copy, 4 KiB", stream(4 << 10)),
+        Box::new(At {
+            name: "TCP, 64 B records, 64 KiB a write".to_owned(),
+            contender: contender!(64, Bytes::Tcp),
+            work: bulk,
+        }),
+    ];
+    let named = |name: &str, title: &str, bench: Bench| Bench {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        ..bench
+    };
+    [
+        named(
+            "floors/round-trip",
+            "what the machine itself takes, there and back",
+            bench(trip(56, busy), trips, cpus),
+        ),
+        named(
+            "floors/stream",
+            "what the machine itself takes, one way",
+            bench(stream(64), streams, cpus),
+        ),
+    ]
+}
