@@ -15,10 +15,10 @@ mod spsc;
 pub use bytes::Bytes;
 pub use eventfd::EventFd;
 pub use messages::Seqpacket;
-pub use mpmc::Mpmc;
+pub use mpmc::{Mpmc, Receiver as MpmcReceiver, Sender as MpmcSender};
 pub use queue::PosixQueue;
 pub use ring::Backing;
-pub use spsc::Spsc;
+pub use spsc::{Receiver as SpscReceiver, Sender as SpscSender, Spsc};
 
 use crate::transport::Cannot;
 use crate::work::{Waiting, Work};

@@ -108,7 +108,10 @@ pub fn climb(choice: &Choice, cpus: &[usize]) -> Vec<Bench> {
         bench(work, contenders, cpus)
     });
     let floors = floors.into_iter().flatten();
-    floors.chain(benches).filter(|bench| !bench.contenders.is_empty()).collect()
+    floors
+        .chain(benches)
+        .filter(|bench| !bench.contenders.is_empty())
+        .collect()
 }
 
 /// A scenario of a work, with its floor, named as it is by everybody.
@@ -138,7 +141,13 @@ fn usual_works(choice: &Choice, cpus: &[usize]) -> Vec<(Work, bool)> {
         works.push((one_by_one, false));
         if payload <= 64 {
             let batch = 32;
-            works.push((Work { batch, ..one_by_one }, false));
+            works.push((
+                Work {
+                    batch,
+                    ..one_by_one
+                },
+                false,
+            ));
         }
     }
     for payload in [64, 4 << 10] {
@@ -167,7 +176,9 @@ fn special_works(choice: &Choice, cpus: &[usize]) -> Vec<(Work, bool)> {
     };
     let (producers, consumers) = choice.players.unwrap_or((1, 1));
     let batch = choice.batch.unwrap_or(1);
-    let waiting = choice.waiting.unwrap_or(busiest(cpus, producers + consumers));
+    let waiting = choice
+        .waiting
+        .unwrap_or(busiest(cpus, producers + consumers));
     let patterns = match choice.interval {
         Some(interval) => vec![Pattern::Paced { interval }],
         None if batch > 1 || producers + consumers > 2 => vec![Pattern::Stream],
@@ -228,13 +239,18 @@ fn size_of(bytes: usize) -> String {
     }
 }
 
+/// Records a second.
+fn rate_of(interval: Duration) -> u128 {
+    1_000_000_000 / interval.as_nanos().max(1)
+}
+
 /// The name of a work's scenario.
 #[must_use]
 pub fn name_of(work: &Work) -> String {
     let pattern = match work.pattern {
         Pattern::Stream => "stream".to_owned(),
         Pattern::RoundTrip => "round-trip".to_owned(),
-        Pattern::Paced { interval } => format!("each-{interval:?}"),
+        Pattern::Paced { interval } => format!("paced-{}", rate_of(interval)),
     };
     let mut parts = vec![pattern, size_of(work.payload)];
     if work.batch > 1 {
@@ -254,7 +270,7 @@ fn title_of(work: &Work) -> String {
     let mut title = match work.pattern {
         Pattern::Stream => format!("{size} records, as fast as they go"),
         Pattern::RoundTrip => format!("{size} there and back, one at a time"),
-        Pattern::Paced { interval } => format!("{size}, {} each {interval:?}", work.producers),
+        Pattern::Paced { interval } => format!("{size} records, {} a second", rate_of(interval)),
     };
     if work.batch > 1 {
         title += &format!(", {} a call", work.batch);
@@ -289,7 +305,10 @@ impl Floor {
         };
         match (work.pattern, work.waiting) {
             (Pattern::Stream, _) => Self {
-                words: format!("{} copied into blocks of 32 KiB and read", size_of(work.payload)),
+                words: format!(
+                    "{} copied into blocks of 32 KiB and read",
+                    size_of(work.payload)
+                ),
                 contender: contender!(work.payload, Blocks),
                 work: Work {
                     batch: records_in_block(work.payload),
@@ -322,8 +341,8 @@ impl Floor {
 
 fn lines(payload: usize) -> String {
     match (payload + 8).div_ceil(64) {
-        1 => format!("one cache line, a word and {payload} B,"),
-        lines => format!("{lines} cache lines, a word and {},", size_of(payload)),
+        1 => format!("one cache line (a word and {payload} B)"),
+        lines => format!("{lines} cache lines (a word and {})", size_of(payload)),
     }
 }
 
@@ -375,9 +394,15 @@ fn floors_themselves(choice: &Choice, cpus: &[usize]) -> [Bench; 2] {
     let trip = |payload, waiting| choice.work(Pattern::RoundTrip, payload, waiting);
     let stream = |payload| choice.work(Pattern::Stream, payload, busy);
     let floor = |name: &str, work: Work| -> Box<dyn Contender> {
-        let Floor { contender, work, .. } = Floor::of(&work, cpus);
+        let Floor {
+            contender, work, ..
+        } = Floor::of(&work, cpus);
         let name = name.to_owned();
-        Box::new(At { name, contender, work })
+        Box::new(At {
+            name,
+            contender,
+            work,
+        })
     };
     let two_lines = Work {
         payload: 64,

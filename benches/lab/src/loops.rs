@@ -100,11 +100,14 @@ pub fn stream_out<P: Payload>(
         let first = number;
         played.began = part.control.meet(phase)?;
         let end = played.began + part.time_ns[time];
-        while now_ns() < end {
+        played.ended = loop {
             send_records(tx, payload, number, stride, work);
             number += stride;
-        }
-        played.ended = now_ns();
+            let now = now_ns();
+            if now >= end {
+                break now;
+            }
+        };
         let records = number - first;
         played.sent = Some(Sent { first, records });
         end_stream(tx, payload, part, phase);

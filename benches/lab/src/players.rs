@@ -156,7 +156,7 @@ pub(crate) fn play<P: Payload, T: Transport<P>>(
 ) -> Result<Found, Fault> {
     check(work, conditions)?;
     let folder = tempfile::Builder::new()
-        .prefix("annulus-bench-")
+        .prefix(&format!("annulus-bench-{}-", std::process::id()))
         .tempdir_in(&conditions.folder)
         .map_err(broken("cannot make a folder"))?;
     let cannot = |Cannot(why)| Fault::Cannot(why);
@@ -613,7 +613,10 @@ fn alone(told: &[Told], latency: Option<Histogram<u64>>) -> Found {
 /// Nanoseconds from the first beginning to the last end.
 #[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
 fn elapsed(told: &[Told]) -> f64 {
-    let began = told.iter().map(|told| told.began).filter(|began| *began > 0);
+    let began = told
+        .iter()
+        .map(|told| told.began)
+        .filter(|began| *began > 0);
     let ended = told.iter().map(|told| told.ended).max();
     ended.unwrap_or(0).saturating_sub(began.min().unwrap_or(0)) as f64
 }

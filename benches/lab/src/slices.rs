@@ -219,3 +219,6 @@ fn latency_of(histogram: &Histogram<u64>) -> Latency {
         hdr: crate::players::encode(histogram),
     }
 }
+
+#[cfg(test)]
+mod tests;

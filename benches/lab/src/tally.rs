@@ -169,3 +169,77 @@ impl Tally {
         self.seen.records += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn of(producer: u64, count: u64) -> u64 {
+        (producer << COUNT_BITS) | count
+    }
+
+    fn seen(numbers: &[u64]) -> Seen {
+        let mut tally = Tally::default();
+        tally.begin(LAST);
+        numbers.iter().for_each(|number| tally.see(Some(*number)));
+        tally.seen()
+    }
+
+    fn sent(producer: u64, records: u64) -> Sent {
+        let first = of(producer, 0);
+        Sent { first, records }
+    }
+
+    fn verdict(sent: &[Sent], seen: &[Seen]) -> (u64, u64, bool) {
+        let verdict = judge(sent, seen);
+        (verdict.lost, verdict.repeated, verdict.broken.is_some())
+    }
+
+    #[test]
+    fn records_of_several_producers_are_told_apart() {
+        let both = [of(0, 0), of(3, 0), of(3, 1), of(0, 1), of(0, 2), of(3, 2)];
+        let all = [sent(0, 3), sent(3, 3)];
+        assert_eq!(verdict(&all, &[seen(&both)]), (0, 0, false));
+        let (here, there) = ([both[0], both[2], both[4]], [both[1], both[3], both[5]]);
+        assert_eq!(verdict(&all, &[seen(&here), seen(&there)]), (0, 0, false));
+    }
+
+    #[test]
+    fn a_record_lost_and_one_repeated_do_not_make_up_for_each_other() {
+        let all = [sent(0, 4)];
+        assert_eq!(verdict(&all, &[seen(&[0, 1, 3])]), (1, 0, false));
+        assert_eq!(verdict(&all, &[seen(&[0, 1, 1, 2, 3])]), (0, 1, false));
+        assert_eq!(verdict(&all, &[seen(&[0, 1, 1, 3])]), (1, 1, false));
+        // Between two receivers neither of them sees it.
+        assert_eq!(
+            verdict(&all, &[seen(&[0, 1]), seen(&[1, 3])]),
+            (1, 1, false)
+        );
+        assert_eq!(
+            verdict(&all, &[seen(&[0, 1, 2, 3]), seen(&[1, 3])]),
+            (0, 2, false)
+        );
+    }
+
+    #[test]
+    fn what_must_not_be_is_told() {
+        let all = [sent(0, 4)];
+        assert_eq!(verdict(&all, &[seen(&[0, 2, 1, 3])]), (0, 0, true));
+        let torn = Seen {
+            torn: 1,
+            ..seen(&[0, 1, 2, 3])
+        };
+        assert_eq!(verdict(&all, &[torn]), (0, 0, true));
+    }
+
+    #[test]
+    fn the_end_of_the_warm_up_does_not_end_what_follows() {
+        let mut tally = Tally::default();
+        tally.begin(LAST);
+        tally.see(Some(LAST - 1));
+        assert!(!tally.has_ended());
+        tally.see(Some(LAST));
+        assert!(tally.has_ended());
+        assert_eq!(tally.seen(), Seen::default());
+    }
+}

@@ -152,10 +152,8 @@ impl<P: Payload> Send<P> for End<'_> {
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let bytes = payload.bytes();
         let batch = &mut self.buffer[..count * bytes];
-        let mut number = first;
-        for record in batch.chunks_exact_mut(bytes) {
-            payload.fill(record, number);
-            number += 1;
+        for (nth, record) in batch.chunks_exact_mut(bytes).enumerate() {
+            payload.fill(record, first + nth as u64);
         }
         let mut done = moved(self.file.write(batch));
         if done == 0 {

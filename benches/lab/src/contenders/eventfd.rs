@@ -140,13 +140,11 @@ impl<P: Payload> Send<P> for End<'_> {
         if count == 0 {
             return 0;
         }
-        let mut number = first;
-        for _ in 0..count {
+        for nth in 0..count {
             let start = self.record(bytes);
             // SAFETY: inside the mapping, initialised, and the sender's (INV-1).
             let record = unsafe { core::slice::from_raw_parts_mut(start, bytes) };
-            payload.fill(record, number);
-            number += 1;
+            payload.fill(record, first + nth as u64);
         }
         self.give(count);
         count

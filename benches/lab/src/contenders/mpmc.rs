@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use annulus::{Location, Wait, mpmc};
 
-use super::ring::{Backing, MOMENT, wait_of};
 use super::cannot;
+use super::ring::{Backing, MOMENT, wait_of};
 use crate::payload::Payload;
 use crate::transport::{Cannot, Place, Receive, Send, Transport, pause};
 use crate::work::{Waiting, Work};
@@ -46,8 +46,8 @@ impl<P: Payload> Transport<P> for Mpmc {
     fn link(&self, work: &Work, folder: &Path, name: &str) -> Result<Location, Cannot> {
         let handles = u16::try_from(work.producers + work.consumers).map_err(cannot)?;
         let slots = work.capacity.next_power_of_two().max(2);
-        let options = mpmc::Options::new(slots as u64, work.payload as u64)
-            .participants(handles.max(2));
+        let options =
+            mpmc::Options::new(slots as u64, work.payload as u64).participants(handles.max(2));
         self.backing.make(
             folder,
             name,

@@ -128,10 +128,8 @@ impl<P: Payload> Send<P> for End<'_> {
         let start = self.start(bytes, count);
         // SAFETY: inside the mapping, initialised; the block is ours as its flag is 0 (INV-1).
         let records = unsafe { core::slice::from_raw_parts_mut(start, count * bytes) };
-        let mut number = first;
-        for record in records.chunks_exact_mut(bytes) {
-            payload.fill(record, number);
-            number += 1;
+        for (nth, record) in records.chunks_exact_mut(bytes).enumerate() {
+            payload.fill(record, first + nth as u64);
         }
         self.used += count;
         if self.used == room || first >= LAST - 1 {
