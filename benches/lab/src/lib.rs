@@ -10,6 +10,7 @@
 //! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
 //! | [`transport`] | the traits that a contender implements |
 //! | [`result`] | what was found, as programs read it |
+//! | [`report`] | what people read of it: tables, a page with charts, a comparison |
 //!
 //! # The order of a slice
 //!
@@ -20,7 +21,9 @@
 //! 4. The players work until the time is up; each writes what it found to its pipe.
 //! 5. Whoever is not done by the deadline is killed, and the slice is reported as wedged.
 
+pub mod latency;
 pub mod payload;
+pub mod report;
 pub mod result;
 pub mod transport;
 pub mod work;
