@@ -42,6 +42,12 @@ pub struct Difference<'r> {
 }
 
 impl Difference<'_> {
+    /// Whether both have a figure and the spreads do not overlap.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        matches!((&self.old, &self.new), (Some(old), Some(new)) if !old.overlaps(new))
+    }
+
     /// In words; the sign is the time's: less is faster, whatever the measure.
     #[must_use]
     pub fn verdict(&self) -> String {
@@ -53,7 +59,7 @@ impl Difference<'_> {
             }
             .to_owned();
         };
-        if old.overlaps(&new) {
+        if !self.is_seen() {
             return "no difference seen".to_owned();
         }
         let change = self.measure.change(new.median, old.median);

@@ -114,14 +114,20 @@ pub fn faults(row: &Row) -> (u64, u64) {
     })
 }
 
+/// Of the records sent, those that were lost: `None` if none was.
+#[must_use]
+pub fn lost_percent(row: &Row) -> Option<f64> {
+    let (lost, _) = faults(row);
+    let received: u64 = row.slices.iter().map(|slice| slice.records).sum();
+    (lost > 0).then(|| number(lost) / number(lost + received) * 100.0)
+}
+
 /// Records lost, with their share of those sent, and records repeated: `None` if there are none.
 #[must_use]
 pub fn faults_in_words(row: &Row) -> Option<String> {
     let (lost, repeated) = faults(row);
-    let received: u64 = row.slices.iter().map(|slice| slice.records).sum();
     let mut words = Vec::new();
-    if lost > 0 {
-        let share = number(lost) / number(lost + received) * 100.0;
+    if let Some(share) = lost_percent(row) {
         words.push(format!(
             "{} lost ({} %)",
             quantity(number(lost)),
@@ -156,7 +162,7 @@ pub fn describe(work: &Work) -> String {
     } = work;
     let (records, batch) = (bytes(work.payload), batches(work.batch));
     format!(
-        "{pattern}, {records} records, {batch}, {producers} to {consumers}, {waiting}, \
+        "{pattern}, {records} records, {batch}, {producers}+{consumers} players, {waiting}, \
          room for {capacity}"
     )
 }
@@ -176,13 +182,11 @@ pub fn digits(value: f64) -> String {
     let decimals = match value {
         v if v >= 100.0 => 0,
         v if v >= 10.0 => 1,
-        v if v >= 1.0 => 2,
         v if v >= 0.1 => 2,
-        v if v >= 0.01 => 3,
-        v if v >= 0.001 => 4,
-        v if v > 0.0 => 5,
+        v if v > 0.0 => (1..12).find(|d| v * 10_f64.powi(*d) >= 1.0).unwrap_or(11) + 1,
         _ => 0,
     };
+    let decimals = usize::try_from(decimals).unwrap_or(0);
     format!("{value:.decimals$}")
 }
 

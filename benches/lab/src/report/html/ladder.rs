@@ -7,9 +7,11 @@
 use maud::{Markup, html};
 
 use super::colours::Colours;
-use super::svg::{About, Area, FONT, LINE, Log, Size, Tick, axis_below, cut, frame, px, width};
+use super::svg::{
+    About, Area, FONT, LINE, Log, Size, Tick, axis_below, count, cut, frame, px, width,
+};
 use crate::report::baseline;
-use crate::report::figures::{Measure, Spread, digits, ranked, spread, to_floor};
+use crate::report::figures::{Measure, Spread, digits, lost_percent, ranked, spread, to_floor};
 use crate::result::{Report, Row, Scenario};
 use crate::transport::Place;
 
@@ -96,8 +98,7 @@ impl<'r> Ladder<'r> {
             .iter()
             .map(|(_, now, _)| width(&value(now.as_ref(), size)));
         let right = size.width() - values.fold(0.0, f64::max) - 14.0;
-        #[expect(clippy::cast_precision_loss, reason = "a few rows")]
-        let bottom = TOP + ROW * rows.len() as f64 + 4.0;
+        let bottom = TOP + ROW * count(rows.len()) + 4.0;
         let area = Area {
             left,
             right,
@@ -138,12 +139,15 @@ impl<'r> Ladder<'r> {
             Measure::Share => "more is better",
             Measure::Times => "less is better",
         };
-        let title = format!("{}, log scale; {better}", self.measure.heading());
+        let title = match size {
+            Size::Wide => format!("{}, log scale; {better}", self.measure.heading()),
+            Size::Narrow => format!("{}; {better}", self.measure.heading()),
+        };
         let (legend, height) = self.legend(area.bottom + 3.5 * LINE);
         let half = width("floor") / 2.0;
         let label = floor.clamp(half, size.width() - half);
         let body = html! {
-            (axis_below(area, &ticks, &title))
+            (axis_below(area, size, &ticks, &title))
             line.floor x1=(px(floor)) x2=(px(floor)) y1=(px(TOP - 4.0)) y2=(px(area.bottom)) {}
             text.floor x=(px(label)) y=(px(FONT)) text-anchor="middle" { "floor" }
             @for row in &rows { (row) }
@@ -160,7 +164,7 @@ impl<'r> Ladder<'r> {
         centre: f64,
         colours: &Colours<'_>,
     ) -> Markup {
-        let Area { left, right, .. } = self.area;
+        let left = self.area.left;
         let scale = &self.scale;
         let floor = scale.at(1.0);
         let hue = colours.hue(&row.contender);
@@ -199,7 +203,7 @@ impl<'r> Ladder<'r> {
                     }
                 }
             }
-            line.rule x1=(px(0.0)) x2=(px(left.min(right))) y1=(y(12.0)) y2=(y(12.0)) {}
+            line.rule x1="0" x2=(px(self.size.width())) y1=(y(12.0)) y2=(y(12.0)) {}
         }
     }
 
@@ -256,11 +260,19 @@ fn ends(a: f64, b: f64) -> (f64, f64) {
     (a.min(b), a.max(b))
 }
 
-/// Threads are told apart: they have it easier.
+/// Threads are told apart: they have it easier. So is who loses records: he does less.
 fn name(row: &Row) -> String {
-    match row.place {
-        Place::Processes => row.contender.clone(),
-        Place::Threads => format!("{} (threads)", row.contender),
+    let mut remarks = Vec::new();
+    if row.place == Place::Threads {
+        remarks.push("threads".to_owned());
+    }
+    if let Some(share) = lost_percent(row) {
+        remarks.push(format!("loses {} %", digits(share)));
+    }
+    if remarks.is_empty() {
+        row.contender.clone()
+    } else {
+        format!("{} ({})", row.contender, remarks.join(", "))
     }
 }
 

@@ -6,7 +6,7 @@
 use maud::{Markup, html};
 
 use super::svg::{
-    About, Area, LINE, Log, Size, Tick, apart, axis_below, axis_left, cut, frame, px, width,
+    About, Area, LINE, Log, Size, Tick, apart, axis_below, axis_left, count, cut, frame, px, width,
 };
 
 /// A curve.
@@ -42,6 +42,8 @@ pub(super) struct Chart {
 const TOP: f64 = 26.0;
 const PLOT: f64 = 270.0;
 const SAMPLE: f64 = 22.0;
+/// From a plot to the names beside it: leaders need room to part.
+const FAN: f64 = 44.0;
 
 impl Chart {
     /// In both sizes.
@@ -61,8 +63,7 @@ impl Chart {
         let (low, high) = range(all);
         let names = self.series.iter().map(|series| width(&series.name));
         let widest = names.fold(0.0, f64::max).min(size.width() * 0.3);
-        #[expect(clippy::cast_precision_loss, reason = "a few curves")]
-        let lines = self.series.len() as f64;
+        let lines = count(self.series.len());
         let mut area = Area {
             left: 0.0,
             right: 0.0,
@@ -84,7 +85,7 @@ impl Chart {
         let labels = y_ticks.iter().map(|tick| width(&tick.label));
         area.left = labels.fold(0.0, f64::max) + 8.0;
         area.right = match size {
-            Size::Wide => size.width() - widest - SAMPLE - 14.0,
+            Size::Wide => size.width() - widest - FAN - 4.0,
             Size::Narrow => size.width() - 14.0,
         };
         let x = Log::new(xs, (area.left, area.right));
@@ -104,7 +105,7 @@ impl Chart {
             Size::Narrow => self.names_below(area.bottom + 3.6 * LINE, size),
         };
         let body = html! {
-            (axis_below(area, &x_ticks, &self.x_title))
+            (axis_below(area, size, &x_ticks, &self.x_title))
             (axis_left(area, &y_ticks, &self.y_title))
             @for series in &self.series { (curve(series, &x, &y)) }
             (legend)
@@ -121,7 +122,7 @@ impl Chart {
             .collect();
         let wanted: Vec<_> = ends.iter().map(|(_, y)| *y).collect();
         let places = apart(&wanted, LINE, (area.top + 4.0, area.bottom - 2.0));
-        let start = area.right + SAMPLE + 4.0;
+        let start = area.right + FAN;
         html! {
             g.legend {
                 @for ((series, (x, y)), place) in self.series.iter().zip(&ends).zip(places) {
@@ -129,8 +130,9 @@ impl Chart {
                         title { (series.name) }
                         path.leader d={
                             "M" (px(x + 5.0)) " " (px(*y)) "L" (px(area.right + 5.0)) " " (px(*y))
-                            "L" (px(start - 5.0)) " " (px(place))
+                            "L" (px(start - 18.0)) " " (px(place))
                         } {}
+                        path.curve d={ "M" (px(start - 18.0)) " " (px(place)) "h14" } {}
                         text x=(px(start)) y=(px(place + 4.0)) { (cut(&series.name, room)) }
                     }
                 }

@@ -119,21 +119,38 @@ fn contents(report: &Report, has_payloads: bool, has_baseline: bool) -> Markup {
 }
 
 fn section(scenario: &Scenario, old: Option<&Report>, colours: &Colours<'_>, nth: usize) -> Markup {
-    let ladder = ladder::render(scenario, old, colours, &format!("ladder-{nth}"));
+    let ladder =
+        ladder::render(scenario, old, colours, &format!("ladder-{nth}")).unwrap_or_default();
     let curves = curves::render(scenario, colours, &format!("curves-{nth}"));
     html! {
         section id={ "scenario-" (nth) } {
             h2 { (scenario.title) }
             p.work { (describe(&scenario.work)) " " code { (scenario.name) } }
             p.work { "Floor: " (table::floor(scenario)) }
-            @if curves.is_some() {
-                div.side { @if let Some(ladder) = ladder { (ladder) } (curves.unwrap_or_default()) }
-                (figures(scenario))
+            @if curves.is_none() && fits_beside(scenario) {
+                div.side { (ladder) (figures(scenario)) }
             } @else {
-                div.side { @if let Some(ladder) = ladder { (ladder) } (figures(scenario)) }
+                div.side { (ladder) (curves.unwrap_or_default()) }
+                (figures(scenario))
             }
         }
     }
+}
+
+/// Whether the table is narrow enough to stand beside a chart; a guess, as all widths here.
+fn fits_beside(scenario: &Scenario) -> bool {
+    const ROOM: f64 = 560.0;
+    const PADDING: f64 = 14.0;
+    let columns = table::columns(scenario);
+    let widths = columns.iter().map(|column| {
+        let cells = scenario
+            .rows
+            .iter()
+            .map(|row| svg::width(&column.show(row)));
+        // Tables have larger letters than charts.
+        cells.fold(0.0, f64::max) * 1.13 + PADDING
+    });
+    widths.sum::<f64>() <= ROOM
 }
 
 /// The table of a scenario, with the failures below it.
@@ -200,13 +217,18 @@ fn comparison(new: &Report, old: &Report, differences: &[Difference<'_>]) -> Mar
                     }
                 }
                 tbody {
-                    @for difference in differences {
-                        tr {
-                            td { (difference.scenario) }
+                    @for (nth, difference) in differences.iter().enumerate() {
+                        @let is_seen = difference.is_seen();
+                        tr.seen[is_seen] {
+                            td {
+                                @if nth == 0 || differences[nth - 1].scenario != difference.scenario {
+                                    (difference.scenario)
+                                }
+                            }
                             th scope="row" { (difference.contender) }
                             td.number { (show(&difference.old)) }
                             td.number { (show(&difference.new)) }
-                            td.number { (difference.verdict()) }
+                            td.number.verdict { (difference.verdict()) }
                         }
                     }
                 }

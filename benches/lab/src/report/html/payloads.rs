@@ -158,7 +158,7 @@ fn caption(work: &Work) -> String {
         ..
     } = work;
     format!(
-        "{}, {producers} to {consumers}, {waiting}",
+        "{}, {producers}+{consumers} players, {waiting}",
         batches(work.batch)
     )
 }

@@ -156,17 +156,25 @@ pub(super) struct Area {
     pub(super) bottom: f64,
 }
 
-/// An axis below the plot, with lines through it. Labels that do not fit are left out.
-pub(super) fn axis_below(area: Area, ticks: &[Tick], title: &str) -> Markup {
-    let mut taken = f64::NEG_INFINITY;
-    let labels = ticks.iter().filter(|tick| {
-        let half = width(&tick.label) / 2.0;
-        let fits = tick.at - half >= taken;
-        if fits {
-            taken = tick.at + half + GAP;
-        }
-        fits
+/// The labels that stand: all, or each second, or each third, until none touches its neighbour.
+fn spaced(ticks: &[Tick], touch: impl Fn(&Tick, &Tick) -> bool) -> Vec<&Tick> {
+    (1..=ticks.len())
+        .map(|stride| ticks.iter().step_by(stride).collect::<Vec<_>>())
+        .find(|kept| !kept.windows(2).any(|pair| touch(pair[0], pair[1])))
+        .unwrap_or_default()
+}
+
+/// An axis below the plot, with lines through it.
+pub(super) fn axis_below(area: Area, size: Size, ticks: &[Tick], title: &str) -> Markup {
+    let inside = |centre: f64, text: &str| {
+        let half = width(text) / 2.0;
+        centre.min(size.width() - half).max(half)
+    };
+    let labels = spaced(ticks, |a, b| {
+        let (from, to) = (inside(a.at, &a.label), inside(b.at, &b.label));
+        (to - from).abs() < f64::midpoint(width(&a.label), width(&b.label)) + GAP
     });
+    let middle = inside(f64::midpoint(area.left, area.right), title);
     html! {
         g.axis data-axis="x" {
             @for tick in ticks {
@@ -174,26 +182,19 @@ pub(super) fn axis_below(area: Area, ticks: &[Tick], title: &str) -> Markup {
                     y2=(px(area.bottom)) {}
             }
             @for tick in labels {
-                text.tick x=(px(tick.at)) y=(px(area.bottom + LINE)) text-anchor="middle" {
-                    (tick.label)
-                }
+                text.tick x=(px(inside(tick.at, &tick.label))) y=(px(area.bottom + LINE))
+                    text-anchor="middle" { (tick.label) }
             }
-            text.name x=(px(f64::midpoint(area.left, area.right)))
-                y=(px(area.bottom + 2.2 * LINE)) text-anchor="middle" { (title) }
+            text.name x=(px(middle)) y=(px(area.bottom + 2.2 * LINE)) text-anchor="middle" {
+                (title)
+            }
         }
     }
 }
 
 /// An axis left of the plot; its name stands above, so that nobody turns his head.
 pub(super) fn axis_left(area: Area, ticks: &[Tick], title: &str) -> Markup {
-    let mut taken = f64::INFINITY;
-    let labels = ticks.iter().filter(|tick| {
-        let fits = tick.at + LINE <= taken;
-        if fits {
-            taken = tick.at;
-        }
-        fits
-    });
+    let labels = spaced(ticks, |a, b| (a.at - b.at).abs() < LINE);
     html! {
         g.axis data-axis="y" {
             @for tick in ticks {
@@ -215,17 +216,28 @@ pub(super) fn axis_left(area: Area, ticks: &[Tick], title: &str) -> Markup {
 pub(super) fn apart(wanted: &[f64], gap: f64, (top, bottom): (f64, f64)) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|a, b| wanted[*a].total_cmp(&wanted[*b]));
-    let mut places = wanted.to_vec();
-    let mut next = top;
+    // Clusters of neighbours that touch, each where its members want to be on average.
+    let mut clusters: Vec<(f64, Vec<usize>)> = Vec::new();
     for &index in &order {
-        places[index] = places[index].max(next);
-        next = places[index] + gap;
+        let mut cluster = (wanted[index], vec![index]);
+        while let Some((start, members)) =
+            clusters.pop_if(|(start, members)| *start + gap * count(members.len()) > cluster.0)
+        {
+            let (a, b) = (count(members.len()), count(cluster.1.len()));
+            let all = [members, cluster.1].concat();
+            cluster = ((start * a + (cluster.0 - a * gap) * b) / (a + b), all);
+        }
+        clusters.push(cluster);
+    }
+    let mut places = wanted.to_vec();
+    for (start, members) in &clusters {
+        for (nth, index) in members.iter().enumerate() {
+            places[*index] = start + gap * count(nth);
+        }
     }
     let mut limit = bottom;
     for &index in order.iter().rev() {
-        if places[index] > limit {
-            places[index] = limit;
-        }
+        places[index] = places[index].min(limit);
         limit = places[index] - gap;
     }
     // More than fit: from the top on, over the bottom.
@@ -237,6 +249,11 @@ pub(super) fn apart(wanted: &[f64], gap: f64, (top, bottom): (f64, f64)) -> Vec<
     places
 }
 
+#[expect(clippy::cast_precision_loss, reason = "labels of a chart")]
+pub(super) fn count(number: usize) -> f64 {
+    number as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,8 +262,8 @@ mod tests {
     fn places_keep_their_order_and_their_distance() {
         assert_eq!(apart(&[50.0, 10.0], 16.0, (0.0, 100.0)), [50.0, 10.0]);
         assert_eq!(
-            apart(&[50.0, 50.0, 51.0], 16.0, (0.0, 100.0)),
-            [50.0, 66.0, 82.0]
+            apart(&[50.0, 50.0, 53.0], 16.0, (0.0, 100.0)),
+            [35.0, 51.0, 67.0]
         );
         assert_eq!(apart(&[99.0, 99.0], 16.0, (0.0, 100.0)), [84.0, 100.0]);
         assert_eq!(
