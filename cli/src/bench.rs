@@ -55,10 +55,10 @@ Examples:
   annulus bench --json now.json --report now.html
   annulus bench --baseline before.json          what has changed since
 
-Read a ratio, not a time: 1.30 on a round trip is 1.3 times as long as the bare cache line takes; on
-a stream it is 1.3 times the copy's time for each record, so 77 % of its throughput. Beside the
-median stand the least and the greatest of the slices: where they lie far apart, the machine or the
-contender has more than one state, and the median hides it.
+Read a ratio, not a time. A round trip of 1.30 takes 1.3 times as long as the bare cache line; a
+stream of 0.80 moves 80 % of what the bare copy moves. Beside the median stand the least and the
+greatest of the slices: where they lie far apart, the machine or the contender has more than one
+state, and the median hides it.
 
 For steady figures give the processes processors of their own (--cpus 2,3, on one socket, not two
 threads of one core), and see what --doctor says. To measure rings in huge pages of tmpfs:

@@ -9,7 +9,14 @@
 //! | [`payload`] | what a record holds, how it is written and checked |
 //! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
 //! | [`transport`] | the traits that a contender implements |
-//! | [`result`] | what was found, as programs read it |
+//! | [`contenders`], [`floors`] | annulus and the kernel's ways; what the machine itself takes |
+//! | [`contender`] | a contender as the slices see it |
+//! | [`players`], [`control`], [`memory`] | the processes of a slice, and what they have in common |
+//! | [`loops`], [`tally`], [`clock`] | what players do, and how they check it |
+//! | [`slices`] | rounds in rotated order, the floor beside each slice |
+//! | [`ladder`] | the scenarios that everybody wants to see |
+//! | [`result`], [`latency`] | what was found, as programs read it |
+//! | [`report`] | what people read of it: tables, a page with charts, a comparison |
 //!
 //! # The order of a slice
 //!
@@ -26,10 +33,12 @@ pub mod contenders;
 pub mod control;
 pub mod floors;
 pub mod ladder;
+pub mod latency;
 pub mod loops;
 pub mod memory;
 pub mod payload;
 pub mod players;
+pub mod report;
 pub mod result;
 pub mod slices;
 pub mod tally;

@@ -8,7 +8,6 @@
 //! 4. Players never return into the driver's code: they leave by `_exit`.
 
 use core::time::Duration;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +15,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,6 +30,7 @@ use crate::contender::{Conditions, Fault, Found};
 use crate::control::Control;
 use crate::loops::{self, Part, Played, Stop};
 use crate::payload::Payload;
+use crate::result::Latency;
 use crate::tally::{self, Seen, Sent};
 use crate::transport::{Cannot, Place, Transport};
 use crate::work::{Pattern, Waiting, Work};
@@ -76,8 +75,7 @@ struct Told {
     torn_before: u64,
     began: u64,
     ended: u64,
-    /// A histogram in its V2 encoding, as hexadecimal digits.
-    latency: Option<String>,
+    latency: Option<Latency>,
     failure: Option<Failure>,
 }
 
@@ -99,7 +97,7 @@ impl Told {
                 torn_before: played.torn_before,
                 began: played.began,
                 ended: played.ended,
-                latency: played.latency.as_ref().map(encode),
+                latency: played.latency.as_ref().map(Latency::of),
                 failure: None,
             },
             Err(failure) => Self {
@@ -108,28 +106,6 @@ impl Told {
             },
         }
     }
-}
-
-/// A histogram in its V2 encoding, as hexadecimal digits.
-#[must_use]
-pub fn encode(histogram: &Histogram<u64>) -> String {
-    let mut bytes = Vec::new();
-    let written = V2Serializer::new().serialize(histogram, &mut bytes);
-    written.expect("a vector takes everything");
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-        text
-    })
-}
-
-/// The histogram of such digits.
-#[must_use]
-pub fn decode(text: &str) -> Option<Histogram<u64>> {
-    let pairs = text.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = pairs
-        .map(|pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    Deserializer::new().deserialize(&mut bytes?.as_slice()).ok()
 }
 
 /// Everything that a player has from before the fork.
@@ -623,9 +599,9 @@ fn elapsed(told: &[Told]) -> f64 {
 
 fn merge(told: &[Told]) -> Result<Option<Histogram<u64>>, Fault> {
     let mut all: Option<Histogram<u64>> = None;
-    for text in told.iter().filter_map(|told| told.latency.as_ref()) {
-        let unreadable = || Fault::Broken("a histogram cannot be read".to_owned());
-        let one = decode(text).ok_or_else(unreadable)?;
+    for latency in told.iter().filter_map(|told| told.latency.as_ref()) {
+        let one = latency.histogram();
+        let one = one.map_err(broken("a histogram cannot be read"))?;
         match &mut all {
             Some(all) => all.add(one).map_err(broken("histograms differ"))?,
             None => all = Some(one),

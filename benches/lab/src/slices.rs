@@ -201,22 +201,9 @@ impl Entry {
 
     fn end(self) -> Row {
         Row {
-            latency: self.latency.as_ref().map(latency_of),
+            latency: self.latency.as_ref().map(Latency::of),
             ..self.row
         }
-    }
-}
-
-fn latency_of(histogram: &Histogram<u64>) -> Latency {
-    let at = |quantile| histogram.value_at_quantile(quantile);
-    Latency {
-        p50: at(0.5),
-        p99: at(0.99),
-        p999: at(0.999),
-        p9999: at(0.9999),
-        max: histogram.max(),
-        count: histogram.len(),
-        hdr: crate::players::encode(histogram),
     }
 }
 
