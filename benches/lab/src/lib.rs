@@ -11,6 +11,7 @@
 //! | [`transport`] | the traits that a contender implements |
 //! | [`result`] | what was found, as programs read it |
 //! | [`report`] | what people read of it: tables, a page with charts, a comparison |
+//! | [`machine`], [`doctor`] | where a run takes place, and what spoils it there |
 //!
 //! # The order of a slice
 //!
@@ -21,10 +22,13 @@
 //! 4. The players work until the time is up; each writes what it found to its pipe.
 //! 5. Whoever is not done by the deadline is killed, and the slice is reported as wedged.
 
+pub mod doctor;
 pub mod latency;
+pub mod machine;
 pub mod payload;
 pub mod report;
 pub mod result;
+pub mod system;
 pub mod transport;
 pub mod work;
 
