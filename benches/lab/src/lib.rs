@@ -17,6 +17,7 @@
 //! | [`ladder`] | the scenarios that everybody wants to see |
 //! | [`result`], [`latency`] | what was found, as programs read it |
 //! | [`report`] | what people read of it: tables, a page with charts, a comparison |
+//! | [`machine`], [`doctor`] | where a run takes place, and what spoils it there |
 //!
 //! # The order of a slice
 //!
@@ -31,16 +32,19 @@ pub mod clock;
 pub mod contender;
 pub mod contenders;
 pub mod control;
+pub mod doctor;
 pub mod floors;
 pub mod ladder;
 pub mod latency;
 pub mod loops;
+pub mod machine;
 pub mod memory;
 pub mod payload;
 pub mod players;
 pub mod report;
 pub mod result;
 pub mod slices;
+pub mod system;
 pub mod tally;
 pub mod transport;
 pub mod work;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use annulus_lab::report::{baseline, hgrm, html, table};
 use annulus_lab::result::{Machine, Report};
+use annulus_lab::{doctor, machine};
 
 use super::{BenchArgs, of_file};
 use crate::output;
@@ -79,23 +80,18 @@ pub fn load(path: &Path) -> Result<Report, Failure> {
     })
 }
 
-/// Where this runs.
+/// Where this runs, with what was found to spoil it.
 pub fn machine(cpus: &[usize]) -> Machine {
     Machine {
-        cpu: String::new(),
         cpus: cpus.to_vec(),
-        kernel: String::new(),
-        governor: None,
-        annulus: version(),
-        versions: Vec::new(),
-        clock_ns: annulus_lab::clock::cost_ns(),
-        warnings: Vec::new(),
+        warnings: doctor::warnings(&doctor::examine(cpus)),
+        ..machine::describe(version(), Vec::new())
     }
 }
 
-/// What spoils a measurement on these processors.
-pub fn examination(_cpus: &[usize]) -> String {
-    String::new()
+/// What spoils a measurement on these processors, and what to do about it.
+pub fn examination(cpus: &[usize]) -> String {
+    doctor::render(&doctor::examine(cpus))
 }
 
 /// The version, and the commit if the sources it was built from are still there.

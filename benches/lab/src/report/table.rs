@@ -14,72 +14,76 @@ use crate::result::{Latency, Machine, Report, Row, Scenario};
 use crate::transport::Place;
 use crate::work::Pattern;
 
-/// A column: its header, and what stands in it for a row.
+/// A column: its header, and what stands in it for each row, the best first.
 pub(crate) struct Column {
-    pub(crate) title: String,
+    pub(crate) title: &'static str,
     pub(crate) is_number: bool,
-    cell: Box<dyn Fn(&Row) -> Option<String>>,
-}
-
-impl Column {
-    pub(crate) fn show(&self, row: &Row) -> String {
-        (self.cell)(row).unwrap_or_else(|| "-".to_owned())
-    }
+    pub(crate) cells: Vec<String>,
 }
 
 /// What a table of this scenario shows.
 pub(crate) fn columns(scenario: &Scenario) -> Vec<Column> {
-    let mut columns = vec![text("contender", |row| Some(row.contender.clone()))];
+    let mut table = Columns {
+        rows: ranked(scenario),
+        columns: Vec::new(),
+    };
+    table.text("contender", |row| Some(row.contender.clone()));
     if has_threads(scenario) {
-        columns.push(text("players", |row| Some(place(row.place).to_owned())));
+        table.text("players", |row| Some(place(row.place).to_owned()));
     }
-    let heading = Measure::of(&scenario.work).heading();
-    let work = scenario.clone();
-    columns.push(figure(heading, move |row| {
-        to_floor(&work, row).as_ref().map(spread)
-    }));
-    columns.push(figure("time", |row| {
-        nanoseconds(row).map(|ns| time(ns.median))
-    }));
+    let ratio = |row: &Row| to_floor(scenario, row).as_ref().map(spread);
+    table.figure(Measure::of(&scenario.work).heading(), ratio);
+    table.figure("time", |row| nanoseconds(row).map(|ns| time(ns.median)));
     if scenario.work.pattern == Pattern::Stream {
-        columns.push(figure("records/s", |row| {
-            nanoseconds(row).map(|ns| quantity(1e9 / ns.median))
-        }));
+        let rate = |row: &Row| nanoseconds(row).map(|ns| quantity(1e9 / ns.median));
+        table.figure("records/s", rate);
     }
-    columns.push(percentile("p50", |latency| latency.p50));
-    columns.push(percentile("p99", |latency| latency.p99));
-    columns.push(percentile("p99.9", |latency| latency.p999));
-    columns.push(percentile("p99.99", |latency| latency.p9999));
-    columns.push(percentile("max", |latency| latency.max));
-    columns.push(text("faults", faults_in_words));
-    columns.push(figure("left out", |row| {
+    table.percentile("p50", |latency| latency.p50);
+    table.percentile("p99", |latency| latency.p99);
+    table.percentile("p99.9", |latency| latency.p999);
+    table.percentile("p99.99", |latency| latency.p9999);
+    table.percentile("max", |latency| latency.max);
+    table.text("faults", faults_in_words);
+    table.figure("left out", |row| {
         (row.left_out > 0).then(|| row.left_out.to_string())
-    }));
-    columns.retain(|column| scenario.rows.iter().any(|row| (column.cell)(row).is_some()));
-    columns
+    });
+    table.columns
 }
 
-fn text(title: &str, cell: impl Fn(&Row) -> Option<String> + 'static) -> Column {
-    Column {
-        title: title.to_owned(),
-        is_number: false,
-        cell: Box::new(cell),
+/// Columns as they are gathered; one without a word is left out.
+struct Columns<'r> {
+    rows: Vec<&'r Row>,
+    columns: Vec<Column>,
+}
+
+impl Columns<'_> {
+    fn text(&mut self, title: &'static str, cell: impl Fn(&Row) -> Option<String>) {
+        let cells: Vec<_> = self.rows.iter().map(|row| cell(row)).collect();
+        if cells.iter().any(Option::is_some) {
+            let cells = cells
+                .into_iter()
+                .map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
+            self.columns.push(Column {
+                title,
+                is_number: false,
+                cells: cells.collect(),
+            });
+        }
     }
-}
 
-fn figure(title: &str, cell: impl Fn(&Row) -> Option<String> + 'static) -> Column {
-    Column {
-        is_number: true,
-        ..text(title, cell)
+    fn figure(&mut self, title: &'static str, cell: impl Fn(&Row) -> Option<String>) {
+        let before = self.columns.len();
+        self.text(title, cell);
+        self.columns[before..]
+            .iter_mut()
+            .for_each(|column| column.is_number = true);
     }
-}
 
-fn percentile(title: &str, value: fn(&Latency) -> u64) -> Column {
-    figure(title, move |row| {
-        row.latency
-            .as_ref()
-            .map(|latency| time(number(value(latency))))
-    })
+    fn percentile(&mut self, title: &'static str, value: fn(&Latency) -> u64) {
+        self.figure(title, |row| {
+            Some(time(number(value(row.latency.as_ref()?))))
+        });
+    }
 }
 
 /// The machine's facts, each with its name.
@@ -149,9 +153,9 @@ fn table(scenario: &Scenario, preset: &str, shown: fn(&str) -> String) -> String
     let columns = columns(scenario);
     let mut table = Table::new();
     table.load_preset(preset);
-    table.set_header(columns.iter().map(|column| shown(&column.title)));
-    for row in ranked(scenario) {
-        table.add_row(columns.iter().map(|column| shown(&column.show(row))));
+    table.set_header(columns.iter().map(|column| shown(column.title)));
+    for nth in 0..scenario.rows.len() {
+        table.add_row(columns.iter().map(|column| shown(&column.cells[nth])));
     }
     for (of_table, column) in table.column_iter_mut().zip(&columns) {
         if column.is_number {

@@ -45,7 +45,9 @@ function checkChart(svg, paper) {
   for (const [index, [text, box]] of texts.entries()) {
     const words = text.textContent;
     if (words.trim() === "") continue;
-    if (!inside(box, room, 0.5)) wrong(`text outside: '${words}' ${rounded(box)} in ${rounded(room)}`);
+    if (!inside(box, room, 0.5)) {
+      wrong(`text outside: '${words}' ${rounded(box)} in ${rounded(room)}`);
+    }
     for (const [other, otherBox] of texts.slice(index + 1)) {
       if (overlap(box, otherBox)) wrong(`texts overlap: '${words}' and '${other.textContent}'`);
     }

@@ -91,6 +91,12 @@ impl<'r> Ladder<'r> {
             (low.min(value), high.max(value))
         });
         rows.iter().find_map(|(_, now, _)| *now)?;
+        // A narrower scale would make much of little.
+        let measure = Measure::of(&scenario.work);
+        let (low, high) = match measure {
+            Measure::Share => (low.min(0.67), high),
+            Measure::Times => (low, high.max(1.5)),
+        };
 
         let names = rows.iter().map(|(row, ..)| width(&name(row)));
         let left = names.fold(0.0, f64::max).min(size.width() * 0.38) + 12.0;
@@ -106,7 +112,6 @@ impl<'r> Ladder<'r> {
             bottom,
         };
         let scale = Log::new((low / 1.04, high * 1.04), (left, right));
-        let measure = Measure::of(&scenario.work);
         Some(Self {
             measure,
             rows,
@@ -209,43 +214,43 @@ impl<'r> Ladder<'r> {
 
     /// What the marks mean, from `top` on, and where it ends.
     fn legend(&self, top: f64) -> (Markup, f64) {
-        let has_old = self.rows.iter().any(|(.., then)| then.is_some());
-        let mut x = 0.0;
-        let mut y = top;
-        let mut marks = Vec::new();
-        let entries: [(&str, bool, fn(f64, f64) -> Markup); 4] = [
-            ("median", true, |x, y| {
+        let mut entries = vec![
+            (
+                "median",
                 html! {
-                    rect.bar x=(px(x)) y=(px(y - 8.0)) width="18" height="8" {}
-                    circle.median cx=(px(x + 18.0)) cy=(px(y - 4.0)) r="4" {}
-                }
-            }),
-            ("min to max", true, |x, y| {
-                html! {
-                    path.whisker d={ "M" (px(x)) " " (px(y - 9.0)) "v10m0 -5h22m0 -5v10" } {}
-                }
-            }),
-            ("one slice", true, |x, y| {
-                html! {
-                    line.slice x1=(px(x + 12.0)) x2=(px(x + 12.0)) y1=(px(y - 11.0)) y2=(px(y + 3.0)) {}
-                }
-            }),
-            ("baseline's median", has_old, |x, y| {
-                html! {
-                    path.then d={ "M" (px(x + 12.0)) " " (px(y - 8.0)) "l4 6h-8z" } {}
-                }
-            }),
+                    rect.bar x="2" y="-8" width="18" height="8" {}
+                    circle.median cx="20" cy="-4" r="4" {}
+                },
+            ),
+            (
+                "min to max",
+                html! { path.whisker d="M2 -9v10m0 -5h22m0 -5v10" {} },
+            ),
+            (
+                "one slice",
+                html! { line.slice x1="14" x2="14" y1="-11" y2="3" {} },
+            ),
         ];
-        for (label, _, mark) in entries.iter().filter(|(_, is_shown, _)| *is_shown) {
-            let end = x + 30.0 + width(label);
-            if end > self.size.width() {
+        if self.rows.iter().any(|(.., then)| then.is_some()) {
+            entries.push((
+                "baseline's median",
+                html! { path.then d="M14 -8l4 6h-8z" {} },
+            ));
+        }
+        let (mut x, mut y) = (0.0, top);
+        let mut marks = Vec::new();
+        for (label, mark) in entries {
+            let needed = 30.0 + width(label);
+            if x + needed > self.size.width() {
                 (x, y) = (0.0, y + 1.3 * LINE);
             }
             marks.push(html! {
-                (mark(x + 2.0, y))
-                text x=(px(x + 30.0)) y=(px(y)) { (label) }
+                g transform={ "translate(" (px(x)) " " (px(y)) ")" } {
+                    (mark)
+                    text x="30" y="0" { (label) }
+                }
             });
-            x += 30.0 + width(label) + 14.0;
+            x += needed + 14.0;
         }
         let legend = html! { g.legend { @for mark in &marks { (mark) } } };
         (legend, y + 6.0)

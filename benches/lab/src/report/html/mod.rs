@@ -20,7 +20,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::colours::Colours;
 use super::baseline::{self, Difference};
-use super::figures::{Measure, Spread, date, describe, ranked, spread};
+use super::figures::{Measure, Spread, date, describe, spread};
 use super::table;
 use crate::result::{Report, Scenario};
 
@@ -143,12 +143,9 @@ fn fits_beside(scenario: &Scenario) -> bool {
     const PADDING: f64 = 14.0;
     let columns = table::columns(scenario);
     let widths = columns.iter().map(|column| {
-        let cells = scenario
-            .rows
-            .iter()
-            .map(|row| svg::width(&column.show(row)));
-        // Tables have larger letters than charts.
-        cells.fold(0.0, f64::max) * 1.13 + PADDING
+        let cells = column.cells.iter().map(|cell| svg::width(cell));
+        // Letters are larger than in a chart, which makes up for the generous guess.
+        cells.fold(0.0, f64::max) + PADDING
     });
     widths.sum::<f64>() <= ROOM
 }
@@ -168,10 +165,10 @@ fn figures(scenario: &Scenario) -> Markup {
                     }
                 }
                 tbody {
-                    @for row in ranked(scenario) {
+                    @for row in 0..scenario.rows.len() {
                         tr {
                             @for (nth, column) in columns.iter().enumerate() {
-                                @let cell = column.show(row);
+                                @let cell = &column.cells[row];
                                 @if nth == 0 { th scope="row" { (cell) } }
                                 @else { td.number[column.is_number] { (cell) } }
                             }
@@ -219,11 +216,11 @@ fn comparison(new: &Report, old: &Report, differences: &[Difference<'_>]) -> Mar
                 tbody {
                     @for (nth, difference) in differences.iter().enumerate() {
                         @let is_seen = difference.is_seen();
+                        @let before = nth.checked_sub(1).map(|before| differences[before].scenario);
+                        @let is_first = before != Some(difference.scenario);
                         tr.seen[is_seen] {
                             td {
-                                @if nth == 0 || differences[nth - 1].scenario != difference.scenario {
-                                    (difference.scenario)
-                                }
+                                @if is_first { (difference.scenario) }
                             }
                             th scope="row" { (difference.contender) }
                             td.number { (show(&difference.old)) }
