@@ -65,7 +65,7 @@ enum Command {
     /// Moves records between real processes, kills some, and accounts for every record.
     Demo(demo::DemoArgs),
     /// Measures hand-offs between processes: the machine's floors, the rings, the kernel's ways.
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Creates a ring.
     Create(create::CreateArgs),
     /// Sends standard input through a ring.

@@ -24,17 +24,18 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// After this long whoever is not done is killed.
+    /// After this long whoever is not done is killed. Long enough for those whose processors are
+    /// mostly others': a slice that is slow is not wedged.
     #[must_use]
     pub fn deadline(&self) -> Duration {
-        (self.warm_up + self.time) * 4 + Duration::from_secs(3)
+        (self.warm_up + self.time) * 4 + Duration::from_secs(10)
     }
 }
 
 /// What a contender did in a slice.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Nanoseconds a record or a round trip; the median latency if records come at a fixed rate.
+    /// Nanoseconds a record or a round trip, see [`Slice::ns`](crate::result::Slice::ns).
     pub ns: f64,
     /// Records received.
     pub records: u64,

@@ -11,8 +11,8 @@
 //! | [`transport`] | the traits that a contender implements |
 //! | [`contenders`], [`floors`] | annulus and the kernel's ways; what the machine itself takes |
 //! | [`contender`] | a contender as the slices see it |
-//! | [`players`], [`control`], [`memory`] | the processes of a slice, and what they have in common |
-//! | [`loops`], [`tally`], [`clock`] | what players do, and how they check it |
+//! | [`players`], [`control`], [`memory`] | the processes of a slice, and where they meet |
+//! | [`loops`], [`pace`], [`tally`], [`clock`] | what players do, how it is timed, checked |
 //! | [`slices`] | rounds in rotated order, the floor beside each slice |
 //! | [`ladder`] | the scenarios that everybody wants to see |
 //! | [`result`], [`latency`] | what was found, as programs read it |
@@ -39,6 +39,7 @@ pub mod latency;
 pub mod loops;
 pub mod machine;
 pub mod memory;
+pub mod pace;
 pub mod payload;
 pub mod players;
 pub mod report;

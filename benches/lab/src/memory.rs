@@ -27,7 +27,7 @@ impl Memory {
     /// What the kernel says.
     pub fn new(bytes: usize) -> Result<Self, nix::Error> {
         let bytes = bytes.max(4096).next_multiple_of(4096);
-        let length = NonZeroUsize::new(bytes).expect("a page at least");
+        let length = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_POPULATE;
         // SAFETY: a new mapping at a place of the kernel's choice takes nothing from anybody.

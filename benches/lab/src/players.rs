@@ -7,33 +7,27 @@
 //!    the pipe's end without a word is the player's death.
 //! 4. Players never return into the driver's code: they leave by `_exit`.
 
-use core::time::Duration;
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+mod account;
+mod crew;
 
-use hdrhistogram::Histogram;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use nix::errno::Errno;
-use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getppid, pipe};
-use serde::{Deserialize, Serialize};
+use nix::unistd::Pid;
 
 use crate::clock::{now_ns, ns_of};
 use crate::contender::{Conditions, Fault, Found};
 use crate::control::Control;
 use crate::loops::{self, Part, Played, Stop};
+use crate::pace::Pace;
 use crate::payload::Payload;
-use crate::result::Latency;
-use crate::tally::{self, Seen, Sent};
+use crate::tally::Sent;
 use crate::transport::{Cannot, Place, Transport};
 use crate::work::{Pattern, Waiting, Work};
+
+use account::{Failure, Told, alone, settle};
+use crew::Crew;
 
 /// What one player does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,47 +57,6 @@ fn roles_of(work: &Work) -> Vec<Role> {
             senders
                 .chain((0..work.consumers).map(Role::Receiver))
                 .collect()
-        }
-    }
-}
-
-/// A player's report, as it goes through its pipe.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Told {
-    sent: Option<Sent>,
-    seen: Option<Seen>,
-    torn_before: u64,
-    began: u64,
-    ended: u64,
-    latency: Option<Latency>,
-    failure: Option<Failure>,
-}
-
-/// Why a player did not play to its end.
-#[derive(Debug, Serialize, Deserialize)]
-enum Failure {
-    /// Because of another one, which tells more.
-    Over,
-    Cannot(String),
-    Broken(String),
-}
-
-impl Told {
-    fn of(played: Result<Played, Failure>) -> Self {
-        match played {
-            Ok(played) => Self {
-                sent: played.sent,
-                seen: played.seen,
-                torn_before: played.torn_before,
-                began: played.began,
-                ended: played.ended,
-                latency: played.latency.as_ref().map(Latency::of),
-                failure: None,
-            },
-            Err(failure) => Self {
-                failure: Some(failure),
-                ..Self::default()
-            },
         }
     }
 }
@@ -168,22 +121,22 @@ pub(crate) fn play_alone(conditions: &Conditions, step: impl Fn()) -> Result<Fou
             return vec![Told::of(Err(Failure::Broken(error.to_string())))];
         }
         let repeat_until = |end| {
-            let mut steps = 0;
-            while now_ns() < end {
+            let (mut steps, mut pace, mut before) = (0, Pace::default(), now_ns());
+            while before < end {
                 (0..STEPS).for_each(|_| step());
                 steps += STEPS;
+                let after = now_ns();
+                pace.record(after - before, STEPS);
+                before = after;
             }
-            steps
+            (steps, pace.median_ns())
         };
         repeat_until(now_ns() + warm_up);
-        let began = now_ns();
-        let records = repeat_until(began + time);
-        let ended = now_ns();
+        let (records, paced_ns) = repeat_until(now_ns() + time);
         let sent = Some(Sent { first: 0, records });
         vec![Told::of(Ok(Played {
             sent,
-            began,
-            ended,
+            paced_ns: Some(paced_ns),
             ..Played::default()
         }))]
     })?;
@@ -202,10 +155,6 @@ fn check_threads() -> Result<(), Fault> {
             "the driver has {threads} threads, and may have one"
         ))),
     }
-}
-
-fn broken<E: core::fmt::Display>(what: &str) -> impl Fn(E) -> Fault {
-    move |error| Fault::Broken(format!("{what}: {error}"))
 }
 
 fn check(work: &Work, conditions: &Conditions) -> Result<(), Fault> {
@@ -336,276 +285,6 @@ fn message_of(panic: &(dyn core::any::Any + core::marker::Send)) -> String {
     format!("a player panicked: {}", text.unwrap_or("without a word"))
 }
 
-/// A process that was forked.
-struct Player {
-    name: String,
-    pid: Pid,
-    pipe: File,
-    told: Vec<u8>,
-    is_done: bool,
-}
-
-/// All processes of a slice. Those that are left are killed with it.
-struct Crew {
-    players: Vec<Player>,
-    deadline: Instant,
-    allowed: Duration,
-}
-
-impl Crew {
-    fn new(allowed: Duration) -> Self {
-        Self {
-            players: Vec::new(),
-            deadline: Instant::now() + allowed,
-            allowed,
-        }
-    }
-
-    /// Starts a process that does `act`, tells what it found, and leaves.
-    fn fork(&mut self, name: String, act: impl FnOnce() -> Vec<Told>) -> Result<(), Fault> {
-        let (reading, writing) = pipe().map_err(broken("cannot make a pipe"))?;
-        let driver = nix::unistd::getpid();
-        // SAFETY: the driver has no other thread (INV-1, checked before), so that no lock of it is
-        // held by somebody who is missing in the child.
-        let forked = unsafe { fork() }.map_err(broken("cannot fork"))?;
-        match forked {
-            ForkResult::Parent { child } => {
-                drop(writing);
-                self.players.push(Player {
-                    name,
-                    pid: child,
-                    pipe: File::from(reading),
-                    told: Vec::new(),
-                    is_done: false,
-                });
-                Ok(())
-            }
-            ForkResult::Child => leave(driver, writing, act),
-        }
-    }
-
-    /// Waits for what all of them have to tell.
-    fn collect(mut self, control: &Control) -> Result<Vec<Told>, Fault> {
-        while let Some(left) = self.wait()? {
-            if left.is_zero() {
-                return Err(self.wedged());
-            }
-        }
-        control.set_over();
-        let mut all = Vec::new();
-        let mut deaths = Vec::new();
-        for player in &mut self.players {
-            let status = reap(player.pid);
-            match serde_json::from_slice::<Vec<Told>>(&player.told) {
-                Ok(told) => all.extend(told),
-                Err(_) => deaths.push(format!("{} {}", player.name, death_of(status))),
-            }
-        }
-        self.players.clear();
-        verdict(all, &deaths)
-    }
-
-    /// Reads what there is. The time left if somebody is not done, `None` if all are.
-    fn wait(&mut self) -> Result<Option<Duration>, Fault> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let mut waiting: Vec<&mut Player> = self
-            .players
-            .iter_mut()
-            .filter(|player| !player.is_done)
-            .collect();
-        if waiting.is_empty() {
-            return Ok(None);
-        }
-        let mut fds: Vec<PollFd<'_>> = waiting
-            .iter()
-            .map(|player| PollFd::new(player.pipe.as_fd(), PollFlags::POLLIN))
-            .collect();
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(broken("cannot poll")(error)),
-        }
-        let readable: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
-        let mut is_spoiled = false;
-        for (player, _) in waiting
-            .iter_mut()
-            .zip(readable)
-            .filter(|(_, readable)| *readable)
-        {
-            let mut piece = [0; 1 << 16];
-            match player.pipe.read(&mut piece) {
-                Ok(0) => {
-                    player.is_done = true;
-                    is_spoiled |= is_failure(&player.told);
-                }
-                Ok(count) => player.told.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken("cannot read a pipe")(error)),
-            }
-        }
-        if is_spoiled {
-            // The others wait for somebody who is gone.
-            self.kill();
-        }
-        Ok(Some(left))
-    }
-
-    fn kill(&self) {
-        for player in self.players.iter().filter(|player| !player.is_done) {
-            // It was not waited for: the pid is still its own.
-            let _gone = kill(player.pid, Signal::SIGKILL);
-        }
-    }
-
-    fn wedged(&self) -> Fault {
-        let names = self.players.iter().filter(|player| !player.is_done);
-        let names: Vec<&str> = names.map(|player| player.name.as_str()).collect();
-        let (names, allowed) = (names.join(", "), self.allowed);
-        Fault::Wedged(format!("not done after {allowed:.1?}: {names}"))
-    }
-}
-
-impl Drop for Crew {
-    fn drop(&mut self) {
-        self.kill();
-        for player in &self.players {
-            reap(player.pid);
-        }
-    }
-}
-
-fn is_failure(told: &[u8]) -> bool {
-    serde_json::from_slice::<Vec<Told>>(told)
-        .map_or(true, |all| all.iter().any(|told| told.failure.is_some()))
-}
-
-fn reap(pid: Pid) -> Option<WaitStatus> {
-    loop {
-        match waitpid(pid, None) {
-            Ok(status) => return Some(status),
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-fn death_of(status: Option<WaitStatus>) -> String {
-    match status {
-        Some(WaitStatus::Signaled(_, signal, _)) => format!("died of {signal}"),
-        Some(WaitStatus::Exited(_, code)) => format!("left with {code}"),
-        other => format!("ended: {other:?}"),
-    }
-}
-
-/// In the child.
-fn leave(driver: Pid, pipe: OwnedFd, act: impl FnOnce() -> Vec<Told>) -> ! {
-    std::panic::set_hook(Box::new(|_| {}));
-    let told = catch_unwind(AssertUnwindSafe(|| {
-        belong_to(driver);
-        serde_json::to_vec(&act()).expect("plain data")
-    }));
-    let code = match told {
-        Ok(told) => File::from(pipe).write_all(&told).map_or(3, |()| 0),
-        Err(_) => 4,
-    };
-    // SAFETY: it ends the process here and now: nothing of the driver's is run or dropped (INV-4).
-    unsafe { libc::_exit(code) }
-}
-
-/// Dies with the driver, and of the signals by which people end it.
-fn belong_to(driver: Pid) {
-    set_pdeathsig(Signal::SIGKILL).expect("a valid signal");
-    assert_eq!(getppid(), driver, "the driver died meanwhile");
-    for stop in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the default action runs no code of ours.
-        unsafe { signal(stop, SigHandler::SigDfl) }.expect("a valid signal");
-    }
-}
-
-/// What all of them told, or the reason of the first failure that is not another's.
-fn verdict(all: Vec<Told>, deaths: &[String]) -> Result<Vec<Told>, Fault> {
-    let mut failures: Vec<&Failure> = all
-        .iter()
-        .filter_map(|told| told.failure.as_ref())
-        .collect();
-    failures.sort_by_key(|failure| matches!(failure, Failure::Over));
-    match failures.first() {
-        Some(Failure::Cannot(why)) => Err(Fault::Cannot(why.clone())),
-        Some(Failure::Broken(why)) => Err(Fault::Broken(why.clone())),
-        // Those that were killed because of a death died too: the first one is the cause.
-        _ if !deaths.is_empty() => Err(Fault::Broken(deaths.join(", "))),
-        Some(Failure::Over) => Err(Fault::Broken("a player gave up without a word".to_owned())),
-        None => Ok(all),
-    }
-}
-
-/// What all of it comes to.
-#[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
-fn settle(work: &Work, told: &[Told]) -> Result<Found, Fault> {
-    let torn_before: u64 = told.iter().map(|told| told.torn_before).sum();
-    if torn_before > 0 {
-        return Err(Fault::Broken(format!("{torn_before} records were torn")));
-    }
-    let latency = merge(told)?;
-    if work.pattern == Pattern::RoundTrip {
-        return Ok(alone(told, latency));
-    }
-    let sent: Vec<Sent> = told.iter().filter_map(|told| told.sent).collect();
-    let seen: Vec<Seen> = told.iter().filter_map(|told| told.seen).collect();
-    let verdict = tally::judge(&sent, &seen);
-    if let Some(why) = verdict.broken {
-        return Err(Fault::Broken(why));
-    }
-    if verdict.received == 0 {
-        return Err(Fault::Broken("no record arrived".to_owned()));
-    }
-    let ns = match &latency {
-        Some(latency) => latency.value_at_quantile(0.5) as f64,
-        None => elapsed(told) / verdict.received as f64,
-    };
-    Ok(Found {
-        ns,
-        records: verdict.received,
-        lost: verdict.lost,
-        repeated: verdict.repeated,
-        latency,
-    })
-}
-
-/// The same where one player has counted it all, and lost nothing.
-#[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
-fn alone(told: &[Told], latency: Option<Histogram<u64>>) -> Found {
-    let sent = told.iter().filter_map(|told| told.sent);
-    let records: u64 = sent.map(|sent| sent.records).sum();
-    Found {
-        ns: elapsed(told) / records.max(1) as f64,
-        records,
-        lost: 0,
-        repeated: 0,
-        latency,
-    }
-}
-
-/// Nanoseconds from the first beginning to the last end.
-#[expect(clippy::cast_precision_loss, reason = "some digits are enough")]
-fn elapsed(told: &[Told]) -> f64 {
-    let began = told
-        .iter()
-        .map(|told| told.began)
-        .filter(|began| *began > 0);
-    let ended = told.iter().map(|told| told.ended).max();
-    ended.unwrap_or(0).saturating_sub(began.min().unwrap_or(0)) as f64
-}
-
-fn merge(told: &[Told]) -> Result<Option<Histogram<u64>>, Fault> {
-    let mut all: Option<Histogram<u64>> = None;
-    for latency in told.iter().filter_map(|told| told.latency.as_ref()) {
-        let one = latency.histogram();
-        let one = one.map_err(broken("a histogram cannot be read"))?;
-        match &mut all {
-            Some(all) => all.add(one).map_err(broken("histograms differ"))?,
-            None => all = Some(one),
-        }
-    }
-    Ok(all)
+fn broken<E: core::fmt::Display>(what: &str) -> impl Fn(E) -> Fault {
+    move |error| Fault::Broken(format!("{what}: {error}"))
 }

@@ -111,10 +111,9 @@ struct Channel {
     place: Place,
 }
 
-type Pair = (SyncSender<u64>, Receiver<u64>);
-
 struct Link {
-    pair: Mutex<(Option<SyncSender<u64>>, Option<Receiver<u64>>)>,
+    tx: Mutex<Option<SyncSender<u64>>>,
+    rx: Mutex<Option<Receiver<u64>>>,
     notes: std::path::PathBuf,
 }
 
@@ -143,22 +142,23 @@ impl<P: Payload> Transport<P> for Channel {
     }
 
     fn link(&self, work: &Work, _: &Path, _: &str) -> Result<Link, Cannot> {
-        let (tx, rx): Pair = sync_channel(work.capacity);
+        let (tx, rx) = sync_channel(work.capacity);
         Ok(Link {
-            pair: Mutex::new((Some(tx), Some(rx))),
+            tx: Mutex::new(Some(tx)),
+            rx: Mutex::new(Some(rx)),
             notes: std::env::temp_dir().join(format!("annulus-lab-{}", std::process::id())),
         })
     }
 
     fn sender<'l>(&'l self, link: &'l Link, _: &Work, _: usize) -> Result<Tx, Cannot> {
         note(link, "sender");
-        let tx = link.pair.lock().expect("nobody panics").0.take();
+        let tx = link.tx.lock().expect("nobody panics").take();
         Ok(Tx(tx.expect("there is one")))
     }
 
     fn receiver<'l>(&'l self, link: &'l Link, _: &Work, _: usize) -> Result<Rx, Cannot> {
         note(link, "receiver");
-        let rx = link.pair.lock().expect("nobody panics").1.take();
+        let rx = link.rx.lock().expect("nobody panics").take();
         Ok(Rx(rx.expect("there is one")))
     }
 }
