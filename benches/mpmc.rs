@@ -1,7 +1,7 @@
 //! cargo bench --all-features --bench mpmc
 //!
 //! The slot ring beside crossbeam's `ArrayQueue`, std's channel and a mutex. Times on a busy
-//! machine mean little by themselves: `ratios` is for comparisons, this is for a look at one thing.
+//! machine mean little by themselves: `annulus bench` compares, this is for a look at one thing.
 
 #[allow(dead_code, reason = "each benchmark uses a part of it")]
 mod common;

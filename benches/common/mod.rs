@@ -4,13 +4,11 @@ use std::collections::VecDeque;
 use std::hint::{black_box, spin_loop};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
 
 use annulus::segment::AttachOptions;
 use annulus::{ZeroCopy, mpmc, spsc};
 use crossbeam_queue::ArrayQueue;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 /// A message of `W` words, all of which are its number: 7 fill a cache line with the byte ring's
@@ -224,23 +222,9 @@ pub fn alternate<const W: usize>(tx: &mut impl Send<W>, rx: &mut impl Receive<W>
     }
 }
 
-/// Nanoseconds of the clock that all processes share.
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("it has no other errors");
-    Duration::from(now)
-        .as_nanos()
-        .try_into()
-        .expect("584 years")
-}
-
 /// Pins this thread to the `nth` processor that it may use, if there are so many; returns whether.
 pub fn pin(nth: usize) -> bool {
     allowed().get(nth).is_some_and(|cpu| run_on(&[*cpu]))
-}
-
-/// Lets this thread run on every processor that it may use.
-pub fn unpin() -> bool {
-    run_on(allowed())
 }
 
 /// Asked of the kernel once, by asking for all of them: a child of a pinned thread inherits a

@@ -4,6 +4,7 @@
 //! [`stop`] turns signals into an orderly end, [`framing`] cuts streams into records and joins them
 //! again, [`output`] writes and knows how far it came, [`progress`] shows what goes by.
 
+mod bench;
 mod create;
 mod demo;
 mod framing;
@@ -45,6 +46,7 @@ Examples:
   annulus recv /dev/shm/a.ring | tar x -C /tmp/copy
   annulus stat /dev/shm/a.ring
   annulus rm /dev/shm/a.ring
+  annulus bench round-trip/64B                       how fast it is here
 
 Exit codes:
   0  done; also if the reader of the output went away (`| head`)
@@ -62,6 +64,8 @@ Trust:
 enum Command {
     /// Moves records between real processes, kills some, and accounts for every record.
     Demo(demo::DemoArgs),
+    /// Measures hand-offs between processes: the machine's floors, the rings, the kernel's ways.
+    Bench(Box<bench::BenchArgs>),
     /// Creates a ring.
     Create(create::CreateArgs),
     /// Sends standard input through a ring.
@@ -114,6 +118,7 @@ impl AttachArgs {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Create(args) => create::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Recv(args) => recv::run(&args),

@@ -9,7 +9,15 @@
 //! | [`payload`] | what a record holds, how it is written and checked |
 //! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
 //! | [`transport`] | the traits that a contender implements |
-//! | [`result`] | what was found, as programs read it |
+//! | [`contenders`], [`floors`] | annulus and the kernel's ways; what the machine itself takes |
+//! | [`contender`] | a contender as the slices see it |
+//! | [`players`], [`control`], [`memory`] | the processes of a slice, and where they meet |
+//! | [`loops`], [`pace`], [`tally`], [`clock`] | what players do, how it is timed, checked |
+//! | [`slices`] | rounds in rotated order, the floor beside each slice |
+//! | [`ladder`] | the scenarios that everybody wants to see |
+//! | [`result`], [`latency`] | what was found, as programs read it |
+//! | [`report`] | what people read of it: tables, a page with charts, a comparison |
+//! | [`machine`], [`doctor`] | where a run takes place, and what spoils it there |
 //!
 //! # The order of a slice
 //!
@@ -20,11 +28,29 @@
 //! 4. The players work until the time is up; each writes what it found to its pipe.
 //! 5. Whoever is not done by the deadline is killed, and the slice is reported as wedged.
 
+pub mod clock;
+pub mod contender;
+pub mod contenders;
+pub mod control;
+pub mod doctor;
+pub mod floors;
+pub mod ladder;
+pub mod latency;
+pub mod loops;
+pub mod machine;
+pub mod memory;
+pub mod pace;
 pub mod payload;
+pub mod players;
+pub mod report;
 pub mod result;
+pub mod slices;
+pub mod system;
+pub mod tally;
 pub mod transport;
 pub mod work;
 
+pub use contender::{Conditions, Contender, Fault, Found, Of};
 pub use payload::{Fixed, Payload, Sized};
 pub use transport::{Place, Receive, Send, Transport};
 pub use work::{Pattern, Waiting, Work};

@@ -81,7 +81,8 @@ pub struct Row {
 /// One slice that counts.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Slice {
-    /// Nanoseconds a record, or a round trip: time divided by their number.
+    /// Nanoseconds a record of a stream, or a round trip, without interruptions if the players
+    /// spin (see [`pace`](crate::pace)). Of records at a fixed rate: the median latency.
     pub ns: f64,
     /// The floor's, right before and right after.
     pub floor_ns: [f64; 2],

@@ -115,7 +115,7 @@ pub trait Receive<P: Payload> {
     }
 
     /// Receives what there is, at most `max` records, their room made free together if the
-    /// contender can. How many there were.
+    /// contender can. How many there were. It may sleep for the first one, and for no other.
     fn try_receive_batch(
         &mut self,
         payload: P,

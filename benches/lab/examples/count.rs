@@ -1,0 +1,100 @@
+//! Moves records through a ring, one by one, in one thread: for tools that count instructions.
+//!
+//! ```text
+//! cargo build --release -p annulus-lab --example count
+//! valgrind --tool=callgrind --callgrind-out-file=a.out target/release/examples/count spsc 100000
+//! valgrind --tool=callgrind --callgrind-out-file=b.out target/release/examples/count spsc 200000
+//! callgrind_annotate --inclusive=yes a.out | grep -E 'claim_to_commit|claim_to_release'
+//! ```
+//!
+//! `claim_to_commit` and `claim_to_release` are functions of their own, each called once a record:
+//! the difference between both runs, divided by 100,000, is what a record takes on that side. It
+//! repeats exactly for one binary. Each includes 64 bytes written or checked; `bare` does these
+//! without a ring.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use annulus_lab::contenders::{Mpmc, Spsc};
+use annulus_lab::transport::{Receive, Send, Transport};
+use annulus_lab::{Fixed, Pattern, Payload, Waiting, Work};
+
+/// A cache line of it.
+type Line = Fixed<8>;
+
+#[inline(never)]
+fn claim_to_commit(tx: &mut impl Send<Line>, number: u64) -> bool {
+    tx.try_send(Fixed, number)
+}
+
+#[inline(never)]
+fn claim_to_release(rx: &mut impl Receive<Line>) -> Option<u64> {
+    let mut found = None;
+    rx.try_receive(Fixed, |number| found = number);
+    found
+}
+
+fn alternate(tx: &mut impl Send<Line>, rx: &mut impl Receive<Line>, records: u64) {
+    for number in 0..records {
+        assert!(claim_to_commit(tx, black_box(number)), "the ring is empty");
+        assert_eq!(claim_to_release(rx), Some(number), "it was just sent");
+    }
+}
+
+fn through(ring: &impl Transport<Line>, records: u64) -> Result<(), Box<dyn Error>> {
+    let work = Work {
+        pattern: Pattern::Stream,
+        payload: Fixed::<8>.bytes(),
+        batch: 1,
+        capacity: 4096,
+        waiting: Waiting::Spin,
+        producers: 1,
+        consumers: 1,
+    };
+    let folder = tempfile::tempdir_in("/dev/shm")?;
+    let link = ring.link(&work, folder.path(), "ring")?;
+    let mut tx = ring.sender(&link, &work, 0)?;
+    let mut rx = ring.receiver(&link, &work, 0)?;
+    alternate(&mut tx, &mut rx, records);
+    Ok(())
+}
+
+/// A line, and nobody else to hand it to.
+struct Bare<'l>(&'l mut [u8; 64]);
+
+impl Send<Line> for Bare<'_> {
+    fn try_send(&mut self, payload: Line, number: u64) -> bool {
+        payload.fill(black_box(self.0), number);
+        true
+    }
+}
+
+impl Receive<Line> for Bare<'_> {
+    fn try_receive(&mut self, payload: Line, mut seen: impl FnMut(Option<u64>)) -> bool {
+        seen(payload.check(black_box(self.0)));
+        true
+    }
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [ring, records] = &arguments[..] else {
+        eprintln!("usage: count spsc|mpmc|bare RECORDS");
+        return Ok(ExitCode::from(2));
+    };
+    let records = records.parse()?;
+    match ring.as_str() {
+        "spsc" => through(&Spsc::default(), records)?,
+        "mpmc" => through(&Mpmc::default(), records)?,
+        "bare" => {
+            let mut line = [0; 64];
+            for number in 0..records {
+                claim_to_commit(&mut Bare(&mut line), black_box(number));
+                assert_eq!(claim_to_release(&mut Bare(&mut line)), Some(number));
+            }
+        }
+        _ => return Err("expected spsc, mpmc or bare".into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}

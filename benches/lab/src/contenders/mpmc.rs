@@ -1,0 +1,160 @@
+//! annulus' slot ring.
+
+use std::path::Path;
+use std::time::Instant;
+
+use annulus::{Location, Wait, mpmc};
+
+use super::cannot;
+use super::ring::{Backing, MOMENT, wait_of};
+use crate::payload::Payload;
+use crate::transport::{Cannot, Place, Receive, Send, Transport, pause};
+use crate::work::{Waiting, Work};
+
+/// annulus' slot ring, between processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mpmc {
+    /// Where it lies.
+    pub backing: Backing,
+}
+
+/// The producer's handle.
+#[derive(Debug)]
+pub struct Sender(mpmc::Producer);
+
+/// The consumer's handle.
+#[derive(Debug)]
+pub struct Receiver {
+    ring: mpmc::Consumer,
+    /// Until when it sleeps at most.
+    deadline: Instant,
+}
+
+impl<P: Payload> Transport<P> for Mpmc {
+    type Link = Location;
+    type Sender<'l> = Sender;
+    type Receiver<'l> = Receiver;
+
+    fn name(&self) -> String {
+        format!("annulus MPMC{}", self.backing.suffix())
+    }
+
+    fn place(&self) -> Place {
+        Place::Processes
+    }
+
+    fn link(&self, work: &Work, folder: &Path, name: &str) -> Result<Location, Cannot> {
+        let handles = u16::try_from(work.producers + work.consumers).map_err(cannot)?;
+        let slots = work.capacity.next_power_of_two().max(2);
+        let options =
+            mpmc::Options::new(slots as u64, work.payload as u64).participants(handles.max(2));
+        self.backing.make(
+            folder,
+            name,
+            |path, create| options.create_with(path, create),
+            |create| options.memfd(name, create),
+        )
+    }
+
+    fn sender<'l>(&'l self, link: &'l Location, _: &Work, _: usize) -> Result<Sender, Cannot> {
+        let options = self.backing.attach_options();
+        // SAFETY: the file is in a folder that only this user enters, or has no name: only the
+        // players of this slice write to it, all of them through annulus.
+        let ring = unsafe { mpmc::Producer::attach_with(link, &options) };
+        ring.map(Sender).map_err(cannot)
+    }
+
+    fn receiver<'l>(&'l self, link: &'l Location, _: &Work, _: usize) -> Result<Receiver, Cannot> {
+        let options = self.backing.attach_options();
+        // SAFETY: as above.
+        let ring = unsafe { mpmc::Consumer::attach_with(link, &options) };
+        Ok(Receiver {
+            ring: ring.map_err(cannot)?,
+            deadline: Instant::now(),
+        })
+    }
+}
+
+impl<P: Payload> Send<P> for Sender {
+    #[inline]
+    fn try_send(&mut self, payload: P, number: u64) -> bool {
+        let Ok(mut claim) = self.0.try_claim(payload.bytes()) else {
+            return false;
+        };
+        payload.fill(&mut claim, number);
+        claim.commit(0);
+        true
+    }
+
+    #[inline]
+    fn send(&mut self, payload: P, number: u64, waiting: Waiting) {
+        let claim = self.0.claim(payload.bytes(), wait_of(waiting));
+        let mut claim = claim.expect("nobody closes it");
+        payload.fill(&mut claim, number);
+        claim.commit(0);
+    }
+
+    #[inline]
+    fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
+        let mut batch = self.0.batch();
+        let mut sent = 0;
+        while sent < count {
+            let Ok(mut claim) = batch.try_claim(payload.bytes()) else {
+                break;
+            };
+            payload.fill(&mut claim, first + sent as u64);
+            claim.stage(0);
+            sent += 1;
+        }
+        batch.commit();
+        sent
+    }
+}
+
+impl<P: Payload> Receive<P> for Receiver {
+    #[inline]
+    fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
+        let Ok(record) = self.ring.try_read() else {
+            return false;
+        };
+        seen(payload.check(&record));
+        true
+    }
+
+    #[inline]
+    fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
+        if waiting != Waiting::Block {
+            let received = self.try_receive(payload, seen);
+            if !received {
+                pause(waiting);
+            }
+            return received;
+        }
+        match self.ring.read(Wait::block().until(self.deadline)) {
+            Ok(record) => {
+                seen(payload.check(&record));
+                true
+            }
+            Err(_) => {
+                self.deadline = Instant::now() + MOMENT;
+                false
+            }
+        }
+    }
+
+    #[inline]
+    fn try_receive_batch(
+        &mut self,
+        payload: P,
+        max: usize,
+        mut seen: impl FnMut(Option<u64>),
+    ) -> usize {
+        let Ok(batch) = self.ring.try_read_batch(max) else {
+            return 0;
+        };
+        for record in &batch {
+            seen(payload.check(record));
+        }
+        batch.len()
+    }
+}
