@@ -190,15 +190,15 @@ pub fn digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `1.34 (1.30..1.52)`
+/// `1.34 (1.30..1.52)`, or without the spread if there is none.
 #[must_use]
 pub fn spread(spread: &Spread) -> String {
-    format!(
-        "{} ({}..{})",
-        digits(spread.median),
-        digits(spread.min),
-        digits(spread.max)
-    )
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(digits);
+    if spread.min < spread.max {
+        format!("{median} ({min}..{max})")
+    } else {
+        median
+    }
 }
 
 /// With the unit that fits.
@@ -297,6 +297,9 @@ mod tests {
                 "128", "14.2", "1.34", "0.63", "0.055", "0.0051", "0.00081", "0"
             ]
         );
+        let wide = Spread::of([1.0, 2.0]).unwrap();
+        assert_eq!(spread(&wide), "1.50 (1.00..2.00)");
+        assert_eq!(spread(&Spread::of([1.34]).unwrap()), "1.34");
         let shown = [58.25, 999.9, 1_234.0, 5e6, 2.5e9].map(time);
         assert_eq!(
             shown,

@@ -124,18 +124,14 @@ pub(crate) fn facts(report: &Report) -> Vec<(&str, String)> {
 /// Its floor in words, with its own spread.
 pub(crate) fn floor(scenario: &Scenario) -> String {
     let spread = Spread::of(scenario.floor_ns.iter().copied());
-    let spread = spread.map_or_else(
-        || "not measured".to_owned(),
-        |Spread { median, min, max }| {
-            let slices = scenario.floor_ns.len();
-            format!(
-                "{} ({}..{}) in {slices} slices",
-                time(median),
-                time(min),
-                time(max)
-            )
-        },
-    );
+    let spread = match (spread, scenario.floor_ns.len()) {
+        (None, _) => "not measured".to_owned(),
+        (Some(spread), 1) => format!("{} in one slice", time(spread.median)),
+        (Some(Spread { median, min, max }), slices) => {
+            let [median, min, max] = [median, min, max].map(time);
+            format!("{median} ({min}..{max}) in {slices} slices")
+        }
+    };
     format!("{}: {spread}", scenario.floor)
 }
 

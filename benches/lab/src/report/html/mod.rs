@@ -94,7 +94,7 @@ fn head(report: &Report) -> Markup {
             }
             dl.facts {
                 @for (name, fact) in table::facts(report) {
-                    div { dt { (name) } dd { (fact) } }
+                    div.long[fact.len() > 40] { dt { (name) } dd { (fact) } }
                 }
             }
             pre { code { (report.command) } }
