@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
 /// Looks before the first yield, a microsecond or two: a peer at work on another processor needs
-/// far less, and one that waits for this processor gets it the sooner (`benches/ratios.rs`,
+/// far less, and one that waits for this processor gets it the sooner (`annulus bench`,
 /// blocking round trip on one processor).
 const SPINS: u64 = 32;
 /// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.

@@ -6,6 +6,7 @@
 //! - `sabotage` breaks the code on purpose: the tests must find each break.
 //! - `aarch64` runs the library's unit tests on an emulated aarch64.
 //! - `sanitize` runs tests under ThreadSanitizer or AddressSanitizer.
+//! - `instructions` counts what a record costs, and compares it with what is kept.
 //! - `mutants` changes the library in small ways and looks which change no test notices.
 #![expect(
     clippy::print_stdout,
@@ -14,6 +15,7 @@
 
 mod aarch64;
 mod fuzz;
+mod instructions;
 mod mutants;
 mod sabotage;
 mod sanitize;
@@ -69,6 +71,15 @@ enum Command {
         #[arg(value_name = "SANITIZER")]
         sanitizer: sanitize::Sanitizer,
     },
+    /// Count the instructions of a record under callgrind, and compare them with those kept
+    ///
+    /// Not part of `cargo xtask test`: another compiler makes other code. Installs valgrind where
+    /// it is missing.
+    Instructions {
+        /// Keep the counts of this run
+        #[arg(long)]
+        bless: bool,
+    },
     /// Change the library in small ways, and name the changes that no test notices
     ///
     /// Runs cargo-mutants, which is installed if it is missing, as `.cargo/mutants.toml` says.
@@ -116,6 +127,9 @@ fn main() -> ExitCode {
         Command::Aarch64 => aarch64::run(&root()).map(|()| ExitCode::SUCCESS),
         Command::Sanitize { sanitizer } => {
             sanitize::run(&root(), sanitizer).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Instructions { bless } => {
+            instructions::run(&root(), bless).map(|()| ExitCode::SUCCESS)
         }
         Command::Mutants { files, jobs } => {
             mutants::run(&root(), &files, jobs).map(|()| ExitCode::SUCCESS)

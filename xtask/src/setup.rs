@@ -14,6 +14,8 @@ pub(crate) enum Need {
     Git,
     Rustfmt,
     Clippy,
+    /// A browser without a window, which lays out the lab's page.
+    Browser,
     /// `cargo fuzz`, and a compiler that takes its flags (see [`nightly`]).
     Fuzzer,
 }
@@ -29,6 +31,13 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
             } else {
                 apt("a C compiler", &["build-essential"])
             }
+        }
+        Need::Browser => {
+            let names = ["chromium", "chromium-browser", "google-chrome"];
+            if names.iter().any(|it| shell::succeeds(it, &["--version"])) {
+                return Ok(());
+            }
+            apt("a browser", &["chromium"])
         }
         Need::Git if shell::succeeds("git", &["--version"]) => Ok(()),
         Need::Git => apt("git", &["git"]),

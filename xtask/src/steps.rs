@@ -61,7 +61,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "unit",
         what: "unit, integration, example and doc tests",
-        needs: &[Need::Compiler, Need::Git],
+        needs: &[Need::Compiler, Need::Git, Need::Browser],
         run: unit,
     },
     Step {
