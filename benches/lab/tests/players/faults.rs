@@ -1,7 +1,7 @@
 //! Whatever a contender does wrong, its slice says so.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annulus_lab::contenders::Mpmc;
 use annulus_lab::payload::LAST;
@@ -62,10 +62,15 @@ pub fn a_slice_ends_though_its_last_record_is_lost() {
 }
 
 pub fn a_receiver_that_stands_still_is_wedged() {
+    let began = Instant::now();
     match stream(Flaw::StandsStill) {
         Err(Fault::Wedged(who)) => assert!(who.contains("sender 0, receiver 0"), "{who}"),
         other => panic!("expected it to be wedged: {other:?}"),
     }
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "a deadline that nobody lives to see"
+    );
     nobody_is_left();
 }
 
