@@ -172,3 +172,30 @@ impl<P: Payload> Receive<P> for End<'_> {
         count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Fixed;
+
+    #[test]
+    fn a_block_goes_away_when_it_is_full_or_the_last_record_is_in_it() {
+        let memory = Memory::new(FLAGS + BLOCKS * block_bytes(64)).expect("room");
+        let (mut tx, mut rx) = (End::new(&memory), End::new(&memory));
+        let payload = Fixed::<8>;
+        let room = records_in_block(64);
+        let mut count = || rx.try_receive_batch(payload, 10 * room, |_| {});
+        assert_eq!(tx.try_send_batch(payload, 0, room - 1), room - 1);
+        assert_eq!(count(), 0, "half a block");
+        assert_eq!(tx.try_send_batch(payload, 7, 10), 1);
+        assert_eq!(count(), room);
+        assert!(tx.try_send(payload, 8) && tx.try_send(payload, LAST));
+        assert_eq!(count(), 2);
+        let sent = (0..=BLOCKS).map(|_| tx.try_send_batch(payload, 0, room));
+        assert_eq!(
+            sent.sum::<usize>(),
+            BLOCKS * room,
+            "then all of them are full"
+        );
+    }
+}
