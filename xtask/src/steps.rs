@@ -27,6 +27,9 @@ struct Context<'a> {
 }
 
 /// The quick ones first.
+/// The peers build others' code, one of them with CMake: they have lines of their own.
+const WITHOUT_PEERS: &str = "--exclude annulus-peers";
+
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "fmt",
@@ -206,10 +209,8 @@ fn msrv(context: &Context<'_>) -> Result<()> {
         );
         return Ok(());
     }
-    let mut check = cargo(
-        context.root,
-        &format!("{toolchain} check --workspace --all-features"),
-    );
+    let check = format!("{toolchain} check --workspace {WITHOUT_PEERS} --all-features");
+    let mut check = cargo(context.root, &check);
     shell::run(shell::forget_toolchain(&mut check))
 }
 
@@ -221,8 +222,11 @@ fn features(context: &Context<'_>) -> Result<()> {
 }
 
 fn clippy(context: &Context<'_>) -> Result<()> {
-    let all = "clippy --workspace --all-targets --all-features -- --deny warnings";
-    shell::run(&mut cargo(context.root, all))?;
+    let all = "--all-targets --all-features -- --deny warnings";
+    let all = format!("clippy --workspace {WITHOUT_PEERS} {all}");
+    shell::run(&mut cargo(context.root, &all))?;
+    let peers = "clippy --package annulus-peers --all-targets -- --deny warnings";
+    shell::run(&mut cargo(context.root, peers))?;
     // The test profile turns on `cfg(test)`: with it the library's own tests are linted too.
     let lib = "clippy --package annulus --lib --profile test -- --deny warnings";
     shell::run(&mut under_loom(context, lib))?;
@@ -235,13 +239,15 @@ fn clippy(context: &Context<'_>) -> Result<()> {
 }
 
 fn unit(context: &Context<'_>) -> Result<()> {
-    let mut tests = cargo(context.root, "test --workspace --all-features");
+    let tests = format!("test --workspace {WITHOUT_PEERS} --all-features");
+    let mut tests = cargo(context.root, &tests);
     // A minute of chaos; see tests/crash/chaos/.
     shell::run(tests.env("ANNULUS_CHAOS_SECONDS", "60"))
 }
 
 fn docs(context: &Context<'_>) -> Result<()> {
-    let mut doc = cargo(context.root, "doc --no-deps --workspace --all-features");
+    let doc = format!("doc --no-deps --workspace {WITHOUT_PEERS} --all-features");
+    let mut doc = cargo(context.root, &doc);
     shell::add_flags(&mut doc, "RUSTDOCFLAGS", "--deny warnings");
     shell::run(&mut doc)
 }
@@ -268,9 +274,12 @@ fn under_shuttle(context: &Context<'_>) -> Result<()> {
 fn bench(context: &Context<'_>) -> Result<()> {
     // No shell expands the pattern. It names the benches alone: without it, cargo would also run
     // the unit tests of every library and program again.
+    let benches = format!("bench --workspace {WITHOUT_PEERS} --all-features --bench * -- --test");
+    shell::run(&mut cargo(context.root, &benches))?;
+    // Each peer has a figure, or says why not.
     shell::run(&mut cargo(
         context.root,
-        "bench --workspace --all-features --bench * -- --test",
+        "test --release --package annulus-peers",
     ))
 }
 
