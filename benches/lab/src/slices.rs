@@ -1,7 +1,8 @@
 //! Rounds of slices: contenders in rotated order, with the floor right before and after each.
 //!
-//! A slice whose floors differ by more than [`MOVED`] was disturbed by somebody else on the
-//! machine. It is repeated, [`REPEATS`] times at most, and then left out, and counted as such.
+//! A slice whose floors differ by more than [`MOVED`], or are [`STARVED`], was disturbed by somebody
+//! else on the machine. It is repeated, [`REPEATS`] times at most, and then left out, and counted
+//! as such.
 
 use core::ops::ControlFlow;
 
@@ -13,6 +14,9 @@ use crate::work::Work;
 
 /// The floor after a slice may be so many times the floor before, or the other way round.
 pub const MOVED: f64 = 1.4;
+/// A floor that is so many times the least one of its scenario was starved: the states of a machine
+/// that nobody disturbs are closer together.
+pub const STARVED: f64 = 10.0;
 /// How often a disturbed slice is repeated.
 pub const REPEATS: u32 = 3;
 
@@ -169,13 +173,19 @@ impl<'b> Course<'b> {
             };
             let after = self.measure_floor()?;
             self.before = Some(after);
-            if before.max(after) <= before.min(after) * MOVED {
+            if self.is_quiet(before, after) {
                 self.rows[which].count(&found, [before, after]);
                 return Ok(());
             }
         }
         self.rows[which].row.left_out += 1;
         Ok(())
+    }
+
+    fn is_quiet(&self, before: f64, after: f64) -> bool {
+        let least = self.floor_ns.iter().copied().fold(f64::INFINITY, f64::min);
+        let (low, high) = (before.min(after), before.max(after));
+        high <= low * MOVED && high <= least * STARVED
     }
 
     fn end(self) -> Scenario {

@@ -139,6 +139,25 @@ fn a_disturbed_slice_is_repeated_and_counted_once() {
 }
 
 #[test]
+fn a_floor_that_is_starved_on_both_sides_does_not_count() {
+    let log = Log::default();
+    // As if nothing had moved, far above what it was before.
+    let floor = scripted("|", &[10.0, 10.0, 101.0, 101.0, 10.0, 10.0], &log);
+    let scenario = rounds_of(
+        floor,
+        vec![scripted("a", &[1.0, 2.0, 3.0, 4.0, 5.0], &log)],
+        2,
+    );
+    let ns: Vec<f64> = scenario.rows[0]
+        .slices
+        .iter()
+        .map(|slice| slice.ns)
+        .collect();
+    // 2 moved up, 3 was starved, 4 moved down.
+    assert_eq!(ns, [1.0, 5.0]);
+}
+
+#[test]
 fn a_slice_that_stays_disturbed_is_left_out_and_said_so() {
     let log = Log::default();
     let floor = scripted("|", &[10.0, 15.0, 10.0, 15.0, 10.0, 10.0], &log);
