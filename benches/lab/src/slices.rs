@@ -1,8 +1,8 @@
 //! Rounds of slices: contenders in rotated order, with the floor right before and after each.
 //!
-//! A slice whose floors differ by more than [`MOVED`], or are [`STARVED`], was disturbed by somebody
-//! else on the machine. It is repeated, [`REPEATS`] times at most, and then left out, and counted
-//! as such.
+//! A slice whose floors differ by more than [`MOVED`], or are [`STARVED`], was disturbed by
+//! somebody else on the machine. It is repeated, [`REPEATS`] times at most, and then left out, and
+//! counted as such.
 
 use core::ops::ControlFlow;
 
