@@ -10,7 +10,7 @@
 //! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
 //! | [`transport`] | the traits that a contender implements |
 //! | [`contenders`], [`floors`] | annulus and the kernel's ways; what the machine itself takes |
-//! | [`contender`] | a contender as the slices see it |
+//! | [`mod@contender`] | a contender as the slices see it |
 //! | [`players`], [`control`], [`memory`] | the processes of a slice, and where they meet |
 //! | [`loops`], [`pace`], [`tally`], [`clock`] | what players do, how it is timed, checked |
 //! | [`slices`] | rounds in rotated order, the floor beside each slice |

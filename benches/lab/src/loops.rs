@@ -7,7 +7,7 @@
 //! at the clock each, on both sides.
 //!
 //! A stream ends by a last record for each receiver, once all senders are done; a contender that
-//! lost those too ends when nothing came for [`QUIET_NS`]. Round trips end by the echo of a last
+//! lost those too ends when nothing came for `QUIET_NS`. Round trips end by the echo of a last
 //! record.
 
 mod paced;
