@@ -3,7 +3,12 @@
 //! Records are copied in and out (`push` of a slice, `pop` into a `Vec`). Each send and each
 //! receive wakes the other side with a system call, whether it sleeps or not. `Block` is its `push`
 //! and `pop` with a time-out: they sleep on a futex in the file.
+//!
+//! A reader that opens the file while the writer creates it, as its own example does, may die of
+//! SIGBUS, read torn records or see none: the file's length and the ring's capacity are there later
+//! than its name. Here the file gets its name when all is there.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +54,9 @@ impl<P: Payload> Transport<P> for IpcRing {
     fn sender<'l>(&'l self, link: &'l PathBuf, work: &Work, _: usize) -> Result<Sender, Cannot> {
         const HEADER: usize = 4;
         let bytes = work.capacity * (work.payload.next_multiple_of(4) + HEADER);
-        let ring = RingWriter::create(link, bytes.next_power_of_two()).map_err(cannot)?;
+        let unready = link.with_extension("unready");
+        let ring = RingWriter::create(&unready, bytes.next_power_of_two()).map_err(cannot)?;
+        fs::rename(unready, link).map_err(cannot)?;
         let record = vec![0; work.payload];
         Ok(Sender { ring, record })
     }
