@@ -5,6 +5,14 @@
 //!    values, so that counting is one store to a line that nobody else writes.
 //! 2. A refusal is reported to [`Participant::refused`] with what stood in the way, which probes
 //!    and recovers when that has stood for long enough. A time-out alone never recovers anybody.
+//!
+//! # Why the straight line is forced inline
+//! Here, in the handles and in both protocols `#[inline(always)]` marks what almost every hand-off
+//! runs through. A claim that a call returns is stored in its fields and loaded as a whole, which a
+//! processor cannot forward from its store buffer: the load waits until every store before it has
+//! reached the cache, those to lines that the other side still has among them. That makes one
+//! hand-off wait for the last one's cache lines, which in a stream overlap otherwise; see
+//! docs/performance.md. What is not the straight line is `#[cold]` or `#[inline(never)]`.
 
 use core::cell::Cell;
 #[cfg(not(loom))]
@@ -71,23 +79,23 @@ impl<A: Attachment> Participant<A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn attachment(&self) -> &A {
         &self.attachment
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(&self) -> &A::Store {
         self.attachment.store()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn me(&self) -> Owner {
         self.attachment.me()
     }
 
     /// Adds to one of this participant's counters.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&self, counter: usize, count: u64) {
         let total = self.counters[counter].get().wrapping_add(count);
         self.counters[counter].set(total);
@@ -109,13 +117,13 @@ impl<A: Attachment> Participant<A> {
 
     /// Whether an operation that has run went over the whole ring, and not over zeroes that a guard
     /// put there. Folds to true where there is no guard.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_whole(&self) -> bool {
         !A::GUARDED || self.attachment.is_here()
     }
 
     /// The same, and all of a record that is about to be lent is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_whole_at(&self, offset: u64, len: u64) -> bool {
         if A::GUARDED {
             copy::touch(self.store(), offset, len);
@@ -124,7 +132,7 @@ impl<A: Attachment> Participant<A> {
     }
 
     /// The error of an operation on a handle that cannot be used.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn gone<E: From<Gone>>(&self) -> E {
         // Known without a look where there is no guard, so that nothing is kept for it.
         if A::GUARDED {
@@ -145,7 +153,7 @@ impl<A: Attachment> Participant<A> {
     }
 
     /// Wakes those who sleep on a side, if anybody does; called after each publication.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wake(&self, side: Side) {
         wait::wake(self.store(), self.event(side));
     }
@@ -156,30 +164,18 @@ impl<A: Attachment> Participant<A> {
         wait::wake_all(self.event(Side::Space));
     }
 
-    /// Repeats `attempt` until it succeeds or fails for good.
-    #[inline]
+    /// Repeats `attempt`, whose first outcome was `error`, until it succeeds or fails for good.
+    #[cold]
     pub(crate) fn wait_for<T, E: TryError>(
         &self,
         side: Side,
         wait: Wait,
+        error: E,
         mut attempt: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E::Final> {
-        match attempt() {
-            Ok(value) => Ok(value),
-            Err(error) => match error.into_final() {
-                Some(error) => Err(error),
-                None => self.wait_for_slow(side, wait, attempt),
-            },
+        if let Some(error) = error.into_final() {
+            return Err(error);
         }
-    }
-
-    #[cold]
-    fn wait_for_slow<T, E: TryError>(
-        &self,
-        side: Side,
-        wait: Wait,
-        mut attempt: impl FnMut() -> Result<T, E>,
-    ) -> Result<T, E::Final> {
         let mut waiter = Waiter::new(wait, self.event(side));
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.

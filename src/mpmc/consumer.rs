@@ -78,7 +78,7 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// Claims a record and checks its length; a damaged one is released.
-    #[inline]
+    #[inline(always)]
     fn try_hold(&self) -> Result<(Held, u32, u32), TryReadError> {
         let participant = &self.participant;
         if !participant.attachment().is_here() {
@@ -129,7 +129,7 @@ impl<A: Attachment> Consumer<A> {
         outcome
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, held: Held) -> Result<(Held, u32, u32), TryReadError> {
         self.held.set(self.held.get() + 1);
         match slot_ring::tag_and_len(&self.shape, self.participant.store(), held) {
@@ -148,20 +148,33 @@ impl<A: Attachment> Consumer<A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold(&self, wait: Wait) -> Result<(Held, u32, u32), ReadError> {
-        self.participant
-            .wait_for(Side::Items, wait, || self.try_hold())
+        match self.try_hold() {
+            Ok(held) => Ok(held),
+            Err(error) => self.wait_for_record(wait, error),
+        }
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
+    fn wait_for_record(
+        &self,
+        wait: Wait,
+        error: TryReadError,
+    ) -> Result<(Held, u32, u32), ReadError> {
+        self.participant
+            .wait_for(Side::Items, wait, error, || self.try_hold())
+    }
+
+    #[inline(always)]
     fn release_quietly(&self, held: Held) {
         slot_ring::release(&self.shape, self.participant.store(), held);
         self.held.set(self.held.get() - 1);
         self.participant.count(RELEASED, 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&self, held: Held) {
         if !self.participant.attachment().is_here() {
             return;
@@ -171,7 +184,7 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// Wakes producers; in a closed ring also consumers, who may sleep until every slot is free.
-    #[inline]
+    #[inline(always)]
     fn wake_after_release(&self) {
         self.participant.wake(Side::Space);
         if slot_ring::is_closed(self.participant.store()) {
@@ -193,7 +206,7 @@ impl<A: Attachment> Consumer<A> {
     ///
     /// # Errors
     /// See [`TryReadError`]; `payload` is left as it was, or is empty after `CutShort`.
-    #[inline]
+    #[inline(always)]
     pub fn try_pop(&self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
         self.take(self.try_hold()?, payload)
     }
@@ -206,7 +219,7 @@ impl<A: Attachment> Consumer<A> {
         self.take(self.hold(wait)?, payload)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take<E: From<Gone>>(
         &self,
         (held, tag, len): (Held, u32, u32),
@@ -241,7 +254,7 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`TryReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_read(&self) -> Result<Record<'_, A>, TryReadError> {
         self.try_hold().map(|held| Record::new(self, held))
     }
@@ -253,7 +266,7 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`ReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, wait: Wait) -> Result<Record<'_, A>, ReadError> {
         self.hold(wait).map(|held| Record::new(self, held))
     }
@@ -282,8 +295,12 @@ impl<A: ZeroCopy> Consumer<A> {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_batch(&self, max: usize, wait: Wait) -> Result<Batch<'_, A>, ReadError> {
-        self.participant
-            .wait_for(Side::Items, wait, || self.try_read_batch(max))
+        match self.try_read_batch(max) {
+            Ok(batch) => Ok(batch),
+            Err(error) => self
+                .participant
+                .wait_for(Side::Items, wait, error, || self.try_read_batch(max)),
+        }
     }
 }
 
@@ -343,7 +360,7 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
 }
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
-    #[inline]
+    #[inline(always)]
     fn new(consumer: &'c Consumer<A>, (held, tag, len): (Held, u32, u32)) -> Self {
         let store = consumer.participant.store();
         let offset = held.payload_offset(&consumer.shape);
@@ -386,7 +403,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.give(Consumer::requeue);
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, to: impl FnOnce(&Consumer<A>, Held)) {
         self.lease = None;
         if let Some(held) = self.held.take() {
@@ -400,7 +417,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
 }
 
 impl<A: ZeroCopy> Drop for Record<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.has_panicked() {
             self.give(Consumer::requeue);
@@ -413,7 +430,7 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
 impl<A: ZeroCopy> Deref for Record<'_, A> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY:
         // - `start` is valid for `len` bytes for as long as the consumer is borrowed: `Store`.

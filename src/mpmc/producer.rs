@@ -83,7 +83,7 @@ impl<A: Attachment> Producer<A> {
         backlog(&self.participant, &self.shape)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_hold(&self, len: usize) -> Result<Held, TryClaimError> {
         let max = self.max_record();
         if len > max {
@@ -138,13 +138,27 @@ impl<A: Attachment> Producer<A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold(&self, len: usize, wait: Wait) -> Result<Held, ClaimError> {
-        self.participant
-            .wait_for(Side::Space, wait, || self.try_hold(len))
+        match self.try_hold(len) {
+            Ok(held) => Ok(held),
+            Err(error) => self.wait_for_slot(len, wait, error),
+        }
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
+    fn wait_for_slot(
+        &self,
+        len: usize,
+        wait: Wait,
+        error: TryClaimError,
+    ) -> Result<Held, ClaimError> {
+        self.participant
+            .wait_for(Side::Space, wait, error, || self.try_hold(len))
+    }
+
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most the slot size, below 2^31"
@@ -155,7 +169,7 @@ impl<A: Attachment> Producer<A> {
         self.participant.count(COMMITTED, 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit(&self, held: Held, tag: u32, len: usize) {
         if self.participant.attachment().is_here() {
             self.commit_quietly(held, tag, len);
@@ -181,7 +195,7 @@ impl<A: Attachment> Producer<A> {
     ///
     /// # Errors
     /// See [`TryClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_push(&self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
         let held = self.try_hold(payload.len())?;
         self.fill_and_commit(held, tag, payload);
@@ -198,7 +212,7 @@ impl<A: Attachment> Producer<A> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill_and_commit(&self, held: Held, tag: u32, payload: &[u8]) {
         let offset = held.payload_offset(&self.shape);
         copy::fill::<A>(self.participant.store(), offset, payload);
@@ -253,7 +267,7 @@ impl<A: ZeroCopy> Producer<A> {
     ///
     /// # Errors
     /// See [`TryClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
         self.try_hold(len).map(|held| Claim::new(self, held, len))
     }
@@ -265,7 +279,7 @@ impl<A: ZeroCopy> Producer<A> {
     ///
     /// # Errors
     /// See [`ClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn claim(&self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
         self.hold(len, wait).map(|held| Claim::new(self, held, len))
     }
@@ -333,7 +347,7 @@ pub struct Claim<'p, A: ZeroCopy = Mapped> {
 }
 
 impl<'p, A: ZeroCopy> Claim<'p, A> {
-    #[inline]
+    #[inline(always)]
     fn new(producer: &'p Producer<A>, held: Held, len: usize) -> Self {
         let store = producer.participant.store();
         let offset = held.payload_offset(&producer.shape);
@@ -350,7 +364,7 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     }
 
     /// Makes the record visible with the user's own `tag`.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self, tag: u32) {
         let len = self.len;
         self.commit_first(len, tag);
@@ -360,7 +374,7 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
     ///
     /// # Panics
     /// If fewer were claimed.
-    #[inline]
+    #[inline(always)]
     pub fn commit_first(mut self, len: usize, tag: u32) {
         assert!(len <= self.len, "a commit of more bytes than were claimed");
         self.lease = None;
@@ -374,7 +388,7 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
 }
 
 impl<A: ZeroCopy> Drop for Claim<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.lease = None;
         if let Some(held) = self.held.take() {
@@ -386,7 +400,7 @@ impl<A: ZeroCopy> Drop for Claim<'_, A> {
 impl<A: ZeroCopy> Deref for Claim<'_, A> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: as for `deref_mut`; here they are only read.
         unsafe { core::slice::from_raw_parts(self.start, self.len) }
@@ -394,7 +408,7 @@ impl<A: ZeroCopy> Deref for Claim<'_, A> {
 }
 
 impl<A: ZeroCopy> DerefMut for Claim<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY:
         // - `start` is valid for `len` bytes for as long as the producer is borrowed: `Store`.

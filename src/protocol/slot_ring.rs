@@ -79,17 +79,17 @@ impl Held {
     }
 
     /// Where the payload lies in the data area.
-    #[inline]
+    #[inline(always)]
     pub fn payload_offset(&self, shape: &Shape) -> u64 {
         self.offset + shape.payload_offset
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot<'s, S: Store + ?Sized>(&self, store: &'s S) -> &'s AtomicU64 {
         store.word(self.offset)
     }
 
-    #[inline]
+    #[inline(always)]
     fn meta<'s, S: Store + ?Sized>(&self, store: &'s S) -> &'s AtomicU64 {
         store.word(self.offset + META_OFFSET)
     }
@@ -125,7 +125,7 @@ fn mark(position: u64, word: Word) -> u64 {
 ///
 /// # Errors
 /// `Blocked` if the ring is full, `Closed` if nobody may write any more, `Damaged`.
-#[inline]
+#[inline(always)]
 pub fn claim_to_write<S: Store + ?Sized>(
     shape: &Shape,
     store: &S,
@@ -142,7 +142,7 @@ pub fn claim_to_write<S: Store + ?Sized>(
 ///
 /// # Errors
 /// The hint and what was found there, for [`claim_to_write_behind`].
-#[inline]
+#[inline(always)]
 pub fn claim_to_write_ahead<S: Store + ?Sized>(
     shape: &Shape,
     store: &S,
@@ -228,7 +228,7 @@ pub fn claim_to_write_behind<S: Store + ?Sized>(
 ///
 /// # Errors
 /// `Closed`.
-#[inline]
+#[inline(always)]
 pub fn admit<S: Store + ?Sized>(
     shape: &Shape,
     store: &S,
@@ -243,7 +243,7 @@ pub fn admit<S: Store + ?Sized>(
 }
 
 /// The look itself: whether a claim that was made just now may be kept.
-#[inline]
+#[inline(always)]
 pub fn is_admitted<S: Store + ?Sized>(store: &S) -> bool {
     // sync(close): acquire half.
     fence_after_rmw();
@@ -251,7 +251,7 @@ pub fn is_admitted<S: Store + ?Sized>(store: &S) -> bool {
 }
 
 /// Makes the record visible.
-#[inline]
+#[inline(always)]
 pub fn commit<S: Store + ?Sized>(store: &S, held: Held, tag: u32, len: u32) {
     let meta = u64::from(tag) << 32 | u64::from(len);
     // relaxed: the commit below publishes it.
@@ -294,7 +294,7 @@ impl Consumption {
     ///
     /// # Errors
     /// `Blocked` if the ring is empty, `Closed` if it is closed and every slot is free, `Damaged`.
-    #[inline]
+    #[inline(always)]
     pub fn claim<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -313,7 +313,7 @@ impl Consumption {
     ///
     /// # Errors
     /// How far it came, for [`claim_behind`](Self::claim_behind).
-    #[inline]
+    #[inline(always)]
     pub fn claim_ahead<S: Store + ?Sized>(
         &self,
         shape: &Shape,
@@ -523,7 +523,7 @@ fn closed_or_blocked<S: Store + ?Sized>(
 ///
 /// # Errors
 /// A length beyond the slot, which no correct producer commits.
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word")]
 pub fn tag_and_len<S: Store + ?Sized>(
     shape: &Shape,
@@ -549,7 +549,7 @@ fn damaged_length(len: u32) -> Damage {
 }
 
 /// Gives the slot back to producers.
-#[inline]
+#[inline(always)]
 pub fn release<S: Store + ?Sized>(shape: &Shape, store: &S, held: Held) {
     let free = Word::free(shape.next_lap(held.word.lap()));
     // sync(slot-release): release half.
@@ -590,7 +590,7 @@ pub fn reopen<S: Store + ?Sized>(store: &S) {
 }
 
 /// Whether the ring is closed for writing.
-#[inline]
+#[inline(always)]
 pub fn is_closed<S: Store + ?Sized>(store: &S) -> bool {
     // sync(close): acquire half.
     store.control().state.closed.load(Ordering::Acquire) != 0

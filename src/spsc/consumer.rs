@@ -93,24 +93,35 @@ impl<A: Attachment> Consumer<A> {
         super::options::peer(self.participant.attachment(), Owner::PRODUCER)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_find(&mut self) -> Result<Found, TryReadError> {
         try_find(&self.participant, &self.shape, &mut self.reader)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&mut self, wait: Wait) -> Result<Found, ReadError> {
+        match self.try_find() {
+            Ok(found) => Ok(found),
+            Err(error) => self.wait_for_record(wait, error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_record(&mut self, wait: Wait, error: TryReadError) -> Result<Found, ReadError> {
         let Self {
             participant,
             shape,
             reader,
         } = self;
-        participant.wait_for(Side::Items, wait, || try_find(participant, shape, reader))
+        participant.wait_for(Side::Items, wait, error, || {
+            try_find(participant, shape, reader)
+        })
     }
 
     /// Gives every record up to and with the one of `mark` back to the producer. Returns how many
     /// that were: 0 if they were given back before.
-    #[inline]
+    #[inline(always)]
     pub fn release_to(&mut self, mark: Mark) -> u64 {
         if !self.participant.attachment().is_here() {
             return 0;
@@ -121,7 +132,7 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// Gives back every record that was read.
-    #[inline]
+    #[inline(always)]
     pub fn release_all(&mut self) -> u64 {
         if !self.participant.attachment().is_here() {
             return 0;
@@ -131,7 +142,7 @@ impl<A: Attachment> Consumer<A> {
         records
     }
 
-    #[inline]
+    #[inline(always)]
     fn released(&self, records: u64) {
         if records > 0 {
             self.participant.count(RELEASED, records);
@@ -152,7 +163,7 @@ impl<A: Attachment> Consumer<A> {
     ///
     /// # Errors
     /// See [`TryReadError`]; `payload` is left as it was, or is empty after `CutShort`.
-    #[inline]
+    #[inline(always)]
     pub fn try_pop(&mut self, payload: &mut Vec<u8>) -> Result<u32, TryReadError> {
         let found = self.try_find()?;
         self.take(found, payload)
@@ -162,13 +173,13 @@ impl<A: Attachment> Consumer<A> {
     ///
     /// # Errors
     /// See [`ReadError`]; `payload` is left as it was, or is empty after `CutShort`.
-    #[inline]
+    #[inline(always)]
     pub fn pop(&mut self, payload: &mut Vec<u8>, wait: Wait) -> Result<u32, ReadError> {
         let found = self.find(wait)?;
         self.take(found, payload)
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "checked against the longest record"
@@ -195,7 +206,7 @@ impl<A: Attachment> Consumer<A> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn try_find<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
@@ -260,7 +271,7 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`TryReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_read(&mut self) -> Result<Record<'_, A>, TryReadError> {
         let found = self.try_find()?;
         Ok(Record::new(self, found))
@@ -274,7 +285,7 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`ReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, wait: Wait) -> Result<Record<'_, A>, ReadError> {
         let found = self.find(wait)?;
         Ok(Record::new(self, found))
@@ -284,7 +295,7 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`TryReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_peek(&mut self) -> Result<Peeked<'_>, TryReadError> {
         let found = self.try_find()?;
         Ok(self.lend(found))
@@ -294,13 +305,13 @@ impl<A: ZeroCopy> Consumer<A> {
     ///
     /// # Errors
     /// See [`ReadError`].
-    #[inline]
+    #[inline(always)]
     pub fn peek(&mut self, wait: Wait) -> Result<Peeked<'_>, ReadError> {
         let found = self.find(wait)?;
         Ok(self.lend(found))
     }
 
-    #[inline]
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "checked against the longest record"
@@ -383,7 +394,7 @@ impl Peeked<'_> {
 impl Deref for Peeked<'_> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         self.bytes
     }
@@ -404,7 +415,7 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
 }
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
-    #[inline]
+    #[inline(always)]
     fn new(consumer: &'c mut Consumer<A>, found: Found) -> Self {
         let Peeked {
             tag,
@@ -464,7 +475,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
 }
 
 impl<A: ZeroCopy> Drop for Record<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.lease.is_none() {
             return; // Given back.
@@ -480,7 +491,7 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
 impl<A: ZeroCopy> Deref for Record<'_, A> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the slice that `lend` made of the same start and length; it is valid until the
         // record is released, which only this guard's drop does while it borrows the consumer.

@@ -91,39 +91,61 @@ impl<A: Attachment> Producer<A> {
     }
 
     /// A span at the committed end.
-    #[inline]
+    #[inline(always)]
     fn try_span(&mut self, len: usize) -> Result<Span, TryClaimError> {
         self.drop_leaked();
         self.try_span_staged(len)
     }
 
     /// A span behind what is staged.
-    #[inline]
+    #[inline(always)]
     fn try_span_staged(&mut self, len: usize) -> Result<Span, TryClaimError> {
         try_span(&self.participant, &self.shape, &mut self.writer, len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn span(&mut self, len: usize, wait: Wait) -> Result<Span, ClaimError> {
-        self.drop_leaked();
+        match self.try_span(len) {
+            Ok(span) => Ok(span),
+            Err(error) => self.wait_for_span(len, wait, error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_span(
+        &mut self,
+        len: usize,
+        wait: Wait,
+        error: TryClaimError,
+    ) -> Result<Span, ClaimError> {
         let Self {
             participant,
             shape,
             writer,
         } = self;
-        participant.wait_for(Side::Space, wait, || {
+        participant.wait_for(Side::Space, wait, error, || {
             try_span(participant, shape, writer, len)
         })
     }
 
     /// Gives up records that a batch left staged because it was leaked.
+    #[inline(always)]
     fn drop_leaked(&mut self) {
-        if self.writer.staged_records() > 0 && self.participant.attachment().is_here() {
+        if self.writer.staged_records() > 0 {
+            self.drop_staged();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drop_staged(&mut self) {
+        if self.participant.attachment().is_here() {
             self.writer.abandon(self.participant.store());
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stage(&mut self, span: Span, tag: u32, len: usize) {
         if !self.participant.attachment().is_here() {
             return;
@@ -133,7 +155,7 @@ impl<A: Attachment> Producer<A> {
     }
 
     /// Makes a span that was claimed with nothing staged a record of its own.
-    #[inline]
+    #[inline(always)]
     fn commit(&mut self, span: Span, tag: u32, len: usize) {
         if !self.participant.attachment().is_here() {
             return;
@@ -145,7 +167,7 @@ impl<A: Attachment> Producer<A> {
         self.participant.wake(Side::Items);
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish(&mut self) {
         if !self.participant.attachment().is_here() {
             return;
@@ -169,7 +191,7 @@ impl<A: Attachment> Producer<A> {
     ///
     /// # Errors
     /// See [`TryClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
         let span = self.try_span(payload.len())?;
         self.fill_and_commit(span, tag, payload);
@@ -180,14 +202,14 @@ impl<A: Attachment> Producer<A> {
     ///
     /// # Errors
     /// See [`ClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, tag: u32, payload: &[u8], wait: Wait) -> Result<(), ClaimError> {
         let span = self.span(payload.len(), wait)?;
         self.fill_and_commit(span, tag, payload);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill_and_commit(&mut self, span: Span, tag: u32, payload: &[u8]) {
         let offset = span.payload_offset();
         copy::fill::<A>(self.participant.store(), offset, payload);
@@ -217,7 +239,7 @@ impl<A: Attachment> Producer<A> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn try_span<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
@@ -286,7 +308,7 @@ impl<A: ZeroCopy> Producer<A> {
     ///
     /// # Errors
     /// See [`TryClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_, A>, TryClaimError> {
         let span = self.try_span(len)?;
         Ok(Claim {
@@ -302,7 +324,7 @@ impl<A: ZeroCopy> Producer<A> {
     ///
     /// # Errors
     /// See [`ClaimError`].
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, len: usize, wait: Wait) -> Result<Claim<'_, A>, ClaimError> {
         let span = self.span(len, wait)?;
         Ok(Claim {
@@ -370,7 +392,7 @@ struct Writing<'p, A: ZeroCopy> {
 }
 
 impl<'p, A: ZeroCopy> Writing<'p, A> {
-    #[inline]
+    #[inline(always)]
     fn new(producer: &'p mut Producer<A>, span: Span, len: usize) -> Self {
         let store = producer.participant.store();
         let offset = span.payload_offset();
@@ -386,13 +408,13 @@ impl<'p, A: ZeroCopy> Writing<'p, A> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         // SAFETY: as for `bytes_mut`; here they are only read.
         unsafe { core::slice::from_raw_parts(self.start, self.len) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY:
         // - `start` is valid for `len` bytes while the producer is borrowed: `Store`.
@@ -405,7 +427,7 @@ impl<'p, A: ZeroCopy> Writing<'p, A> {
     }
 
     /// The span, of which `len` bytes are to count; nothing is given up any more.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, len: usize) -> Option<Span> {
         assert!(len <= self.len, "a commit of more bytes than were claimed");
         self.lease = None;
@@ -414,7 +436,7 @@ impl<'p, A: ZeroCopy> Writing<'p, A> {
 }
 
 impl<A: ZeroCopy> Drop for Writing<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.lease = None;
         if self.span.take().is_some() {
@@ -433,7 +455,7 @@ pub struct Claim<'p, A: ZeroCopy = Mapped> {
 
 impl<A: ZeroCopy> Claim<'_, A> {
     /// Makes the record visible with the user's own `tag`.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self, tag: u32) {
         let len = self.inner.len;
         self.commit_first(len, tag);
@@ -443,7 +465,7 @@ impl<A: ZeroCopy> Claim<'_, A> {
     ///
     /// # Panics
     /// If fewer were claimed.
-    #[inline]
+    #[inline(always)]
     pub fn commit_first(mut self, len: usize, tag: u32) {
         if let Some(span) = self.inner.take(len) {
             self.inner.producer.commit(span, tag, len);
@@ -457,14 +479,14 @@ impl<A: ZeroCopy> Claim<'_, A> {
 impl<A: ZeroCopy> Deref for Claim<'_, A> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         self.inner.bytes()
     }
 }
 
 impl<A: ZeroCopy> DerefMut for Claim<'_, A> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         self.inner.bytes_mut()
     }

@@ -262,7 +262,7 @@ pub(crate) fn join_barriers<S: Store + ?Sized>(store: &S) {
 pub(crate) fn join_barriers<S: Store + ?Sized>(_store: &S) {}
 
 /// Wakes those who sleep on `event`, if anybody does; called after each publication.
-#[inline]
+#[inline(always)]
 pub(crate) fn wake<S: Store + ?Sized>(store: &S, event: &EventLine) {
     if event::take_sleepers(&event.word, real_fences(store)) {
         futex::wake_sleepers(event);
@@ -270,7 +270,7 @@ pub(crate) fn wake<S: Store + ?Sized>(store: &S, event: &EventLine) {
 }
 
 /// Whether somebody has joined who cannot issue the heavy barrier.
-#[inline]
+#[inline(always)]
 pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
     // relaxed: a switch that is thrown once; see `arm`.
     store

@@ -215,7 +215,7 @@ impl<P: Payload> Transport<P> for Aeron {
 }
 
 impl<P: Payload> Send<P> for Sender {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         if !self.record.is_empty() {
             payload.fill(&mut self.record, number);
@@ -230,12 +230,12 @@ impl<P: Payload> Send<P> for Sender {
 }
 
 impl<P: Payload> Receive<P> for Receiver {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
         self.try_receive_batch(payload, 1, seen) > 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

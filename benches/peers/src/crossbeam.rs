@@ -51,14 +51,14 @@ impl<P: Payload> Transport<P> for Crossbeam {
 }
 
 impl<P: Payload> Send<P> for End<'_, P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.0.push(payload.value(number)).is_ok()
     }
 }
 
 impl<P: Payload> Receive<P> for End<'_, P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Some(value) = self.0.pop() else {
             return false;

@@ -98,13 +98,13 @@ fn wait(waiting: Waiting) {
 }
 
 impl<const W: usize> Send<Fixed<W>> for Sender<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: Fixed<W>, number: u64) -> bool {
         let published = self.0.try_publish(|slot| slot.0 = payload.value(number));
         published.is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, payload: Fixed<W>, number: u64, waiting: Waiting) {
         while !self.try_send(payload, number) {
             wait(waiting);
@@ -112,7 +112,7 @@ impl<const W: usize> Send<Fixed<W>> for Sender<W> {
     }
 
     /// All or nothing: its batches are of one size.
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: Fixed<W>, first: u64, count: usize) -> usize {
         let published = self.0.try_batch_publish(count, |slot, nth| {
             slot.0 = payload.value(first + nth as u64);
@@ -122,7 +122,7 @@ impl<const W: usize> Send<Fixed<W>> for Sender<W> {
 }
 
 impl<const W: usize> Receive<Fixed<W>> for Receiver<W> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: Fixed<W>, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Some(lease) = self.0.try_consume_next_leased() else {
             return false;
@@ -131,7 +131,7 @@ impl<const W: usize> Receive<Fixed<W>> for Receiver<W> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(
         &mut self,
         payload: Fixed<W>,
@@ -146,7 +146,7 @@ impl<const W: usize> Receive<Fixed<W>> for Receiver<W> {
     }
 
     /// All that there is, whatever `max` says: `process_available` knows no bound.
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: Fixed<W>,

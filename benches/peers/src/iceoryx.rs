@@ -140,7 +140,7 @@ impl<const W: usize> Transport<Fixed<W>> for Iceoryx {
 
 impl<const W: usize> Send<Fixed<W>> for Sender<W> {
     /// Waits for room, as `send` does.
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: Fixed<W>, number: u64) -> bool {
         let Ok(mut sample) = self.publisher.loan_uninit() else {
             return false;
@@ -153,7 +153,7 @@ impl<const W: usize> Send<Fixed<W>> for Sender<W> {
 }
 
 impl<const W: usize> Receive<Fixed<W>> for Receiver<W> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: Fixed<W>, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(Some(sample)) = self.subscriber.receive() else {
             return false;

@@ -71,7 +71,7 @@ impl<P: Payload> Transport<P> for IpcChannel {
 
 impl<P: Payload> Send<P> for Sender {
     /// Waits for room, as `send` does.
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         payload.fill(&mut self.record, number);
         self.channel.send(&self.record).is_ok()
@@ -79,7 +79,7 @@ impl<P: Payload> Send<P> for Sender {
 }
 
 impl<P: Payload> Receive<P> for Receiver {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(record) = self.channel.try_recv() else {
             return false;
@@ -88,7 +88,7 @@ impl<P: Payload> Receive<P> for Receiver {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if self.spins {
             let received = self.try_receive(payload, seen);
@@ -105,7 +105,7 @@ impl<P: Payload> Receive<P> for Receiver {
     }
 
     /// There are no batches: one, as [`receive`](Receive::receive) does it.
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(&mut self, payload: P, _: usize, seen: impl FnMut(Option<u64>)) -> usize {
         usize::from(self.receive(payload, Waiting::Block, seen))
     }

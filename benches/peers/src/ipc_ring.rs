@@ -74,13 +74,13 @@ impl<P: Payload> Transport<P> for IpcRing {
 }
 
 impl<P: Payload> Send<P> for Sender {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         payload.fill(&mut self.record, number);
         self.ring.try_push(&self.record).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, payload: P, number: u64, waiting: Waiting) {
         payload.fill(&mut self.record, number);
         if waiting == Waiting::Block {
@@ -94,7 +94,7 @@ impl<P: Payload> Send<P> for Sender {
 }
 
 impl<P: Payload> Receive<P> for Receiver {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(Some(_)) = self.ring.try_pop(&mut self.record) else {
             return false;
@@ -103,7 +103,7 @@ impl<P: Payload> Receive<P> for Receiver {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if waiting == Waiting::Block {
             if self.ring.pop(&mut self.record, Some(MOMENT)).is_err() {

@@ -67,12 +67,12 @@ impl<P: Payload> Transport<P> for Kanal {
 }
 
 impl<P: Payload> Send<P> for Sender<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         matches!(self.0.try_send(payload.value(number)), Ok(true))
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, payload: P, number: u64, _: Waiting) {
         // An error says that all receivers are gone: the slice ends by its deadline.
         let _gone = self.0.send(payload.value(number));
@@ -80,7 +80,7 @@ impl<P: Payload> Send<P> for Sender<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for Receiver<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(Some(value)) = self.channel.try_recv() else {
             return false;
@@ -90,7 +90,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
     }
 
     /// However long it takes: each receiver is sent a last record, and none is lost.
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, _: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(value) = self.channel.recv() else {
             return false;
@@ -101,7 +101,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
 
     /// `drain_into` knows no bound: what is more than `max` waits here for the next call. When
     /// there is nothing to drain, one is waited for.
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

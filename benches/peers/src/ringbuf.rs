@@ -67,12 +67,12 @@ impl<P: Payload> Transport<P> for Ringbuf {
 }
 
 impl<P: Payload> Send<P> for Sender<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.0.try_push(payload.value(number)).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let numbers = first..first + count as u64;
         self.0
@@ -81,7 +81,7 @@ impl<P: Payload> Send<P> for Sender<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for Receiver<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Some(value) = self.0.try_pop() else {
             return false;
@@ -90,7 +90,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

@@ -84,13 +84,13 @@ impl<P: Payload> Transport<P> for Lossless {
 }
 
 impl<P: Payload> Send<P> for Sender<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.ring.try_push(&payload.value(number)).is_ok()
     }
 
     /// `push_batch` waits for room itself, record by record: all are sent.
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         self.batch.clear();
         let numbers = first..first + count as u64;
@@ -102,7 +102,7 @@ impl<P: Payload> Send<P> for Sender<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for Receiver<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Some(value) = self.ring.try_recv() else {
             return false;
@@ -111,12 +111,12 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, seen: impl FnMut(Option<u64>)) -> bool {
         back_off(waiting, seen, |seen| self.try_receive(payload, seen))
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,
@@ -135,7 +135,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
 }
 
 /// As `YieldBackoff` waits.
-#[inline]
+#[inline(always)]
 fn back_off<S: FnMut(Option<u64>)>(
     waiting: Waiting,
     mut seen: S,
@@ -200,7 +200,7 @@ impl<P: Payload> Transport<P> for Mpmc {
 }
 
 impl<P: Payload> Send<P> for SenderOfMany<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.0.push(&payload.value(number));
         true
@@ -208,7 +208,7 @@ impl<P: Payload> Send<P> for SenderOfMany<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for ReceiverOfMany<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Some(value) = self.0.try_recv() else {
             return false;
@@ -217,7 +217,7 @@ impl<P: Payload> Receive<P> for ReceiverOfMany<P::Value> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, seen: impl FnMut(Option<u64>)) -> bool {
         back_off(waiting, seen, |seen| self.try_receive(payload, seen))
     }

@@ -66,12 +66,12 @@ impl<P: Payload> Transport<P> for Rtrb {
 }
 
 impl<P: Payload> Send<P> for Sender<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.0.push(payload.value(number)).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let fill = |chunk: WriteChunkUninit<'_, P::Value>| {
             chunk.fill_from_iter((first..).map(|number| payload.value(number)))
@@ -85,7 +85,7 @@ impl<P: Payload> Send<P> for Sender<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for Receiver<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(value) = self.0.pop() else {
             return false;
@@ -94,7 +94,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

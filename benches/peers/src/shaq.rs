@@ -98,12 +98,12 @@ impl<P: Payload> Transport<P> for Spsc {
 
 impl<P: Payload> Send<P> for Sender<P::Value> {
     /// By `try_write`, because a batch is published even if nothing was written.
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.0.try_write(payload.value(number)).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let mut batch = self.0.write_batch();
         for nth in 0..count {
@@ -118,12 +118,12 @@ impl<P: Payload> Send<P> for Sender<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for Receiver<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
         self.try_receive_batch(payload, 1, seen) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if waiting == Waiting::Block {
             let one = NonZeroUsize::MIN;
@@ -140,7 +140,7 @@ impl<P: Payload> Receive<P> for Receiver<P::Value> {
         received
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,
@@ -205,7 +205,7 @@ impl<P: Payload> Transport<P> for Mpmc {
 }
 
 impl<P: Payload> Send<P> for SenderOfMany<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         // SAFETY: the slot is written right below, before the guard is dropped.
         let Some(guard) = (unsafe { self.0.try_reserve_write() }) else {
@@ -215,7 +215,7 @@ impl<P: Payload> Send<P> for SenderOfMany<P::Value> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let count = NonZeroUsize::new(count).expect("a batch has records");
         // SAFETY: all its slots are written right below, before the batch is dropped.
@@ -231,12 +231,12 @@ impl<P: Payload> Send<P> for SenderOfMany<P::Value> {
 }
 
 impl<P: Payload> Receive<P> for ReceiverOfMany<P::Value> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
         self.try_receive_batch(payload, 1, seen) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if waiting == Waiting::Block {
             let Ok(guard) = self.0.reserve_read_timeout(MOMENT) else {
@@ -252,7 +252,7 @@ impl<P: Payload> Receive<P> for ReceiverOfMany<P::Value> {
         received
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

@@ -57,8 +57,6 @@ pub struct Reader {
     released: Place,
     /// Behind the last record read.
     pub(super) next: Place,
-    /// Where `next` was before that.
-    before: Place,
     /// The lower half of the last record's header, and what it says.
     form: u32,
     len: u64,
@@ -67,10 +65,13 @@ pub struct Reader {
     entry: usize,
     /// Its marks' `reader`.
     number: u64,
+    /// Position where the last record read, or the padding before it, begins; that of `next` if
+    /// none can be unread.
+    before: u64,
 }
 
 /// The half of a header that tells kind and length.
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
 fn form_of(header: u64) -> u32 {
     header as u32
@@ -98,7 +99,7 @@ impl Reader {
         Self {
             released,
             next: released,
-            before: released,
+            before: released.position,
             form: NO_FORM,
             len: 0,
             span: 0,
@@ -111,7 +112,7 @@ impl Reader {
     ///
     /// # Errors
     /// See [`ReadRefusal`].
-    #[inline]
+    #[inline(always)]
     pub fn read<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -129,7 +130,7 @@ impl Reader {
     ///
     /// # Errors
     /// The header, for [`read_unlike`](Self::read_unlike), if it is another.
-    #[inline]
+    #[inline(always)]
     pub fn read_alike<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -167,9 +168,9 @@ impl Reader {
     }
 
     /// Goes behind one record more, and says so.
-    #[inline]
+    #[inline(always)]
     fn go_behind<S: Store + ?Sized>(&mut self, store: &S, end: u64) {
-        self.before = self.next;
+        self.before = self.next.position;
         self.next = Place {
             position: end,
             records: self.next.records.wrapping_add(1),
@@ -180,7 +181,7 @@ impl Reader {
 
     /// Whether a record of `span` bytes may lie there: before the end of the ring, and not over
     /// what is not released. One more header is EMPTY (INV-1).
-    #[inline]
+    #[inline(always)]
     fn fits(&self, shape: &Shape, position: u64, span: u64) -> bool {
         // No more than two capacities, by this very check of the record before.
         let ahead = position.wrapping_sub(self.released.position);
@@ -220,7 +221,7 @@ impl Reader {
     /// Gives everything up to `mark` back to the producer, which the caller wakes. Returns how many
     /// records that were; 0 if `mark` is another reader's, or not between head and the last record
     /// read.
-    #[inline]
+    #[inline(always)]
     pub fn release_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) -> u64 {
         if self.may_go_to(mark) {
             self.release_until(store, mark.place)
@@ -230,12 +231,12 @@ impl Reader {
     }
 
     /// The same with everything read.
-    #[inline]
+    #[inline(always)]
     pub fn release_all<S: Store + ?Sized>(&mut self, store: &S) -> u64 {
         self.release_until(store, self.next)
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_until<S: Store + ?Sized>(&mut self, store: &S, place: Place) -> u64 {
         if place.position == self.released.position {
             return 0;
@@ -273,12 +274,15 @@ impl Reader {
 
     /// Goes back before the last record that was read, once.
     pub fn unread<S: Store + ?Sized>(&mut self, store: &S) {
-        self.go_back(store, self.before);
+        if self.before != self.next.position {
+            let (position, records) = (self.before, self.next.records.wrapping_sub(1));
+            self.go_back(store, Place { position, records });
+        }
     }
 
     fn go_back<S: Store + ?Sized>(&mut self, store: &S, place: Place) {
         self.next = place;
-        self.before = place;
+        self.before = place.position;
         // sync(death-order): release half.
         store
             .control()
@@ -306,7 +310,7 @@ impl Reader {
     }
 
     /// Behind the last record read.
-    #[inline]
+    #[inline(always)]
     pub fn next(&self) -> Mark {
         self.mark(self.next)
     }
@@ -316,7 +320,7 @@ impl Reader {
         self.mark(self.released)
     }
 
-    #[inline]
+    #[inline(always)]
     fn mark(&self, place: Place) -> Mark {
         Mark {
             place,

@@ -27,7 +27,7 @@ impl Span {
     }
 
     /// Where the payload lies in the data area.
-    #[inline]
+    #[inline(always)]
     pub fn payload_offset(&self) -> u64 {
         self.offset + HEADER
     }
@@ -105,7 +105,7 @@ impl Writer {
     ///
     /// # Errors
     /// See [`WriteRefusal`].
-    #[inline]
+    #[inline(always)]
     pub fn claim<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -121,7 +121,7 @@ impl Writer {
 
     /// Claims `len` bytes right at the committed end, in an open ring that had room for them when
     /// the head was last looked at: almost every claim, in a straight line.
-    #[inline]
+    #[inline(always)]
     fn claim_ahead<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -202,7 +202,7 @@ impl Writer {
     }
 
     /// Adds the span, of which `len` bytes count, to what the next publication makes visible.
-    #[inline]
+    #[inline(always)]
     pub fn stage<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -227,7 +227,7 @@ impl Writer {
         self.tail.wrapping_add(self.staged)
     }
 
-    #[inline]
+    #[inline(always)]
     fn stage_header<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -245,7 +245,7 @@ impl Writer {
 
     /// Makes the span, of which `len` bytes count, a record of its own, visible at once; the caller
     /// wakes the consumer. Nothing may be staged.
-    #[inline]
+    #[inline(always)]
     pub fn commit<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -277,7 +277,7 @@ impl Writer {
     }
 
     /// Makes everything staged visible at once; the caller wakes the consumer.
-    #[inline]
+    #[inline(always)]
     pub fn publish<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S) {
         if self.staged == 0 {
             return;
@@ -290,7 +290,7 @@ impl Writer {
     }
 
     /// Makes `records` records before `end` visible by their first header, the one at the tail.
-    #[inline]
+    #[inline(always)]
     fn publish_to<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,

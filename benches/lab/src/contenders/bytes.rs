@@ -143,12 +143,12 @@ fn moved(call: io::Result<usize>) -> usize {
 }
 
 impl<P: Payload> Send<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.try_send_batch(payload, number, 1) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let bytes = payload.bytes();
         let batch = &mut self.buffer[..count * bytes];
@@ -168,12 +168,12 @@ impl<P: Payload> Send<P> for End<'_> {
 }
 
 impl<P: Payload> Receive<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
         self.try_receive_batch(payload, 1, seen) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

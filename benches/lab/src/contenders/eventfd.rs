@@ -95,7 +95,7 @@ impl<'l> End<'l> {
     }
 
     /// How many records this end may take, at most `max`.
-    #[inline]
+    #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "at most `max`")]
     fn take(&mut self, max: usize) -> usize {
         if self.credit == 0 {
@@ -109,7 +109,7 @@ impl<'l> End<'l> {
         self.credit.min(max as u64) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&mut self, bytes: usize) -> *mut u8 {
         let record = self.link.memory.at(self.at * bytes, bytes);
         self.at += 1;
@@ -119,7 +119,7 @@ impl<'l> End<'l> {
         record
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, count: usize) {
         self.credit -= count as u64;
         fence(Ordering::Release);
@@ -129,12 +129,12 @@ impl<'l> End<'l> {
 }
 
 impl<P: Payload> Send<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         self.try_send_batch(payload, number, 1) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let (bytes, count) = (payload.bytes(), self.take(count));
         if count == 0 {
@@ -152,12 +152,12 @@ impl<P: Payload> Send<P> for End<'_> {
 }
 
 impl<P: Payload> Receive<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
         self.try_receive_batch(payload, 1, seen) == 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

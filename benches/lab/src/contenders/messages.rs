@@ -84,7 +84,7 @@ impl<P: Payload> Transport<P> for Seqpacket {
 }
 
 impl<P: Payload> Send<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         payload.fill(&mut self.buffer, number);
         match send(
@@ -100,7 +100,7 @@ impl<P: Payload> Send<P> for End<'_> {
 }
 
 impl<P: Payload> Receive<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
             Ok(count) => {
@@ -113,7 +113,7 @@ impl<P: Payload> Receive<P> for End<'_> {
     }
 
     /// One, as a call takes one: a second call might sleep though there is one to show.
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(&mut self, payload: P, _: usize, seen: impl FnMut(Option<u64>)) -> usize {
         usize::from(self.try_receive(payload, seen))
     }

@@ -76,7 +76,7 @@ impl<P: Payload> Transport<P> for Mpmc {
 }
 
 impl<P: Payload> Send<P> for Sender {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         let Ok(mut claim) = self.0.try_claim(payload.bytes()) else {
             return false;
@@ -86,7 +86,7 @@ impl<P: Payload> Send<P> for Sender {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, payload: P, number: u64, waiting: Waiting) {
         let claim = self.0.claim(payload.bytes(), wait_of(waiting));
         let mut claim = claim.expect("nobody closes it");
@@ -94,7 +94,7 @@ impl<P: Payload> Send<P> for Sender {
         claim.commit(0);
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let mut batch = self.0.batch();
         let mut sent = 0;
@@ -112,7 +112,7 @@ impl<P: Payload> Send<P> for Sender {
 }
 
 impl<P: Payload> Receive<P> for Receiver {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(record) = self.ring.try_read() else {
             return false;
@@ -121,7 +121,7 @@ impl<P: Payload> Receive<P> for Receiver {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if waiting != Waiting::Block {
             let received = self.try_receive(payload, seen);
@@ -142,7 +142,7 @@ impl<P: Payload> Receive<P> for Receiver {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,

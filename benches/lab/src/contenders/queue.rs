@@ -105,7 +105,7 @@ impl<P: Payload> Transport<P> for PosixQueue {
 }
 
 impl<P: Payload> Send<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         payload.fill(&mut self.buffer, number);
         match mq_send(self.queue.descriptor(), &self.buffer, 0) {
@@ -117,7 +117,7 @@ impl<P: Payload> Send<P> for End<'_> {
 }
 
 impl<P: Payload> Receive<P> for End<'_> {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let mut priority = 0;
         match mq_receive(self.queue.descriptor(), &mut self.buffer, &mut priority) {
@@ -131,7 +131,7 @@ impl<P: Payload> Receive<P> for End<'_> {
     }
 
     /// One, as a call takes one: a second call might sleep though there is one to show.
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(&mut self, payload: P, _: usize, seen: impl FnMut(Option<u64>)) -> usize {
         usize::from(self.try_receive(payload, seen))
     }

@@ -82,7 +82,7 @@ impl<P: Payload> Transport<P> for Spsc {
 }
 
 impl<P: Payload> Send<P> for Sender {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
         let Ok(mut claim) = self.0.try_claim(payload.bytes()) else {
             return false;
@@ -92,7 +92,7 @@ impl<P: Payload> Send<P> for Sender {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, payload: P, number: u64, waiting: Waiting) {
         let claim = self.0.claim(payload.bytes(), wait_of(waiting));
         let mut claim = claim.expect("nobody closes it");
@@ -100,7 +100,7 @@ impl<P: Payload> Send<P> for Sender {
         claim.commit(0);
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, payload: P, first: u64, count: usize) -> usize {
         let mut batch = self.0.batch();
         let mut sent = 0;
@@ -118,7 +118,7 @@ impl<P: Payload> Send<P> for Sender {
 }
 
 impl<P: Payload> Receive<P> for Receiver {
-    #[inline]
+    #[inline(always)]
     fn try_receive(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
         let Ok(record) = self.ring.try_read() else {
             return false;
@@ -127,7 +127,7 @@ impl<P: Payload> Receive<P> for Receiver {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, payload: P, waiting: Waiting, mut seen: impl FnMut(Option<u64>)) -> bool {
         if waiting != Waiting::Block {
             let received = self.try_receive(payload, seen);
@@ -148,7 +148,7 @@ impl<P: Payload> Receive<P> for Receiver {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_receive_batch(
         &mut self,
         payload: P,
