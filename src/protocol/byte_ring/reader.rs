@@ -77,8 +77,8 @@ fn form_of(header: u64) -> u32 {
     header as u32
 }
 
-/// A form that no header of a record has.
-const NO_FORM: u32 = 3;
+/// The span of a record that fits nowhere, whatever header a hostile peer makes up for it.
+const NO_SPAN: u64 = 1 << 63;
 
 impl Reader {
     /// Resumes where the last consumer released.
@@ -100,9 +100,9 @@ impl Reader {
             released,
             next: released,
             before: released.position,
-            form: NO_FORM,
+            form: 0,
             len: 0,
-            span: 0,
+            span: NO_SPAN,
             entry,
             number: unique_number(),
         }

@@ -325,6 +325,16 @@ fn a_header_that_no_correct_producer_writes_is_damage() {
     assert!(damaged(&mut fresh()), "longer than the longest");
     header(0, 8, RECORD | PADDING);
     assert!(damaged(&mut fresh()), "of no kind");
+    // Nothing was read yet that this could be as long as, or a reader never gets past it.
+    for word in 1..=16 {
+        shape.word(&*ring, 0).store(word, Relaxed);
+        let mut reader = fresh();
+        let first = reader.next().position();
+        if read(&mut reader).is_ok() {
+            let behind = reader.next().position();
+            assert_ne!(behind, first, "a record that takes no room: {word}");
+        }
+    }
 
     // Up to 4080 and up to 4088; a record that ends at 4096 leaves no EMPTY header.
     header(0, 2032, RECORD);
