@@ -231,3 +231,42 @@ fn drain(ring: &Path, first: u64) {
         "lost or delivered twice"
     );
 }
+
+/// Whoever is never refused by the same thing for long has to look after the dead all the same: a
+/// record that a dead one was reading is behind everybody, and blocks nobody for a whole lap.
+#[test]
+fn a_dead_readers_record_comes_again_in_time_also_while_others_come_all_the_time() {
+    const SOON: Duration = Duration::from_secs(1);
+    let _alone = alone();
+    let directory = directory();
+    let ring = directory.path().join("trickle.ring");
+    Options::new(1 << 12, 16).create(&ring).expect("create");
+    let (producer, consumer) = (attach_producer(&ring), attach_consumer(&ring));
+    producer.try_push(1, b"first").expect("space");
+    let mut holder = Child::start("holder", &ring, Holds::SlotToRead as u64, 0);
+    holder.wait_for(Step::Holding);
+    holder.kill();
+    let died = Instant::now();
+    std::thread::scope(|scope| {
+        let found = scope.spawn(move || {
+            let consumer = consumer;
+            loop {
+                let record = consumer.read(Wait::block()).expect("records come");
+                if record.tag() == 1 {
+                    assert_eq!((record.attempts(), &record[..]), (1, &b"first"[..]));
+                    return Instant::now();
+                }
+            }
+        });
+        while !found.is_finished() {
+            producer.try_push(2, b"another").expect("space");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let took = found
+            .join()
+            .expect("it reads")
+            .saturating_duration_since(died);
+        println!("it came again after {took:?}");
+        assert!(took < SOON, "it came again after {took:?}");
+    });
+}
