@@ -204,6 +204,16 @@ fn check_used(shape: &Shape, tail: u64, head: u64) -> Result<(), Damage> {
     Ok(())
 }
 
+/// Whether the consumer, who has read up to its mark, finds something behind it. Changes nothing.
+#[cfg(not(loom))]
+pub fn has_record<S: Store + ?Sized>(shape: &Shape, store: &S) -> bool {
+    // relaxed: whoever reads it looks again, here and below.
+    let read_to = store.control().consumer.claim.load(Ordering::Relaxed);
+    let header = shape.word(store, read_to & !7);
+    // relaxed: as above.
+    header.load(Ordering::Relaxed) != 0
+}
+
 /// Where the consumer is, exact if none is at work.
 ///
 /// # Errors

@@ -11,6 +11,7 @@
 //! | [`slot_ring`] | MPMC: the slot word is the truth |
 //! | [`recovery`] | what the lock holder of a dead participant does to its claims |
 //! | [`event`] | the handshake between a waker and a sleeper |
+//! | `glance` | a look that changes nothing: may somebody who waits go on? |
 //! | [`ledger`] | counters in a participant's row; the exact count of skipped positions |
 //! | [`copy`] | payloads copied by words, for peers that are not trusted |
 //! | [`heap`] | a ring in plain memory, for threads of one process and for loom |
@@ -25,6 +26,8 @@
 pub mod byte_ring;
 pub mod copy;
 pub mod event;
+#[cfg(not(loom))]
+pub mod glance;
 pub mod heap;
 pub mod ledger;
 pub mod recovery;

@@ -612,6 +612,43 @@ pub fn frontier<S: Store + ?Sized>(shape: &Shape, store: &S) -> u64 {
     position
 }
 
+/// Whether a consumer that looks now finds something to do: a record at the head, walked to from
+/// its hint, or a claim that became nothing and is to be passed. It changes nothing.
+#[cfg(not(loom))]
+pub fn has_record<S: Store + ?Sized>(shape: &Shape, store: &S) -> bool {
+    // relaxed: a hint (INV-2).
+    let mut position = store.control().head.position.load(Ordering::Relaxed);
+    for _ in 0..shape.walk_limit() {
+        // relaxed: whoever claims it looks again.
+        let word = Word(shape.word(store, position).load(Ordering::Relaxed));
+        position = match (shape.laps_ahead(word, position), word.state()) {
+            (0, READING) => position.wrapping_add(1),
+            (ahead, FREE..=SKIP) if ahead > 0 => shape.after_released(position, ahead),
+            // Damage is to be told, too.
+            (ahead, state) => return ahead == 0 && state != FREE && state != WRITING,
+        };
+    }
+    false
+}
+
+/// Whether a claim to write that is made now may succeed. It changes nothing.
+#[cfg(not(loom))]
+pub fn has_space<S: Store + ?Sized>(shape: &Shape, store: &S) -> bool {
+    let position = frontier(shape, store);
+    // relaxed: whoever claims it looks again.
+    let word = Word(shape.word(store, position).load(Ordering::Relaxed));
+    word == Word::free(shape.lap(position))
+}
+
+/// Whether every slot is free: what a closed ring has to come to.
+#[cfg(not(loom))]
+pub fn is_drained<S: Store + ?Sized>(shape: &Shape, store: &S) -> bool {
+    (0..shape.slots).all(|index| {
+        // relaxed: whoever is told that the ring is closed looks again.
+        Word(shape.word(store, index).load(Ordering::Relaxed)).state() == FREE
+    })
+}
+
 /// Sweeps slot `index` for a dead owner whose lock the caller holds.
 ///
 /// Words are changed by exchange only, because others pass and claim all around. An exchange that

@@ -8,8 +8,10 @@
 //! # Why nothing is missed
 //! The handle arms (event word, heavy barrier), then looks at the ring again, then polls. Whatever
 //! is published after that look changes the word, and the helper signals. A waker that died between
-//! its publication and its wake-up is recovered at the helper's bound, which wakes everybody. Only
-//! where somebody cannot use the asymmetric barrier does the helper signal at each bound, unasked.
+//! its publication and its wake-up is recovered at the helper's bound, which wakes everybody; one
+//! that is stopped there is alive, so at each bound the helper glances at the ring as well
+//! ([`Glance`]). Only where somebody cannot use the asymmetric barrier does it signal at each
+//! bound, unasked.
 
 use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +23,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::{BOUND, arm, real_fences, sleep, wake_all};
 use crate::handle::Side;
 use crate::layout::EventLine;
+use crate::protocol::glance::Glance;
 use crate::protocol::{Attachment, Gone};
 
 /// An eventfd and the thread that feeds it.
@@ -39,8 +42,8 @@ struct Shared<A> {
 
 #[derive(Default)]
 struct Orders {
-    /// The event word to sleep on.
-    armed: Option<u32>,
+    /// The event word to sleep on, and what the ring was like before it.
+    armed: Option<(u32, Glance)>,
     stop: bool,
 }
 
@@ -84,8 +87,13 @@ impl<A: Attachment> Helper<A> {
     pub(crate) fn arm(&self) {
         // An empty eventfd answers EAGAIN, which is what we want.
         let _count = self.shared.readable.read();
-        let armed = arm(self.shared.attachment.store(), self.shared.event());
-        self.shared.orders().armed = Some(armed);
+        let (shape, store) = (
+            self.shared.attachment.shape(),
+            self.shared.attachment.store(),
+        );
+        let glance = Glance::new(shape, store);
+        let armed = arm(store, self.shared.event());
+        self.shared.orders().armed = Some((armed, glance));
         self.shared.changed.notify_one();
     }
 }
@@ -124,20 +132,26 @@ impl<A: Attachment> Drop for Helper<A> {
 
 /// The helper thread.
 fn watch<A: Attachment>(shared: &Shared<A>) {
-    while let Some(armed) = next_order(shared) {
+    while let Some((armed, glance)) = next_order(shared) {
         if sleep(shared.event(), armed, BOUND) {
             signal(shared, armed);
             continue;
         }
-        shared.attachment.mend();
-        if real_fences(shared.attachment.store()) || shared.attachment.loss().is_some() {
+        let attachment = &shared.attachment;
+        attachment.mend();
+        let (shape, store) = (attachment.shape(), attachment.store());
+        let may_go_on = match shared.side {
+            Side::Items => glance.has_record(shape, store),
+            Side::Space => glance.has_space(shape, store),
+        };
+        if may_go_on || real_fences(store) || attachment.loss().is_some() {
             signal(shared, armed);
         }
     }
 }
 
 /// Waits until something is armed; `None` once the handle is gone.
-fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<u32> {
+fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<(u32, Glance)> {
     let mut orders = shared.orders();
     loop {
         if orders.stop {
@@ -155,9 +169,62 @@ fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<u32> {
 
 fn signal<A: Attachment>(shared: &Shared<A>, armed: u32) {
     let mut orders = shared.orders();
-    if orders.armed == Some(armed) {
+    if orders.armed.is_some_and(|(word, _)| word == armed) {
         orders.armed = None;
     }
     // It fails only if 2^64 - 2 signals were never read.
     let _written = shared.readable.write(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+    use std::time::Duration;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::BOUND;
+    use crate::protocol::byte_ring::{Reader, Writer};
+    use crate::protocol::recovery::Shape;
+    use crate::protocol::{Attachment, Store};
+    use crate::sync::Ordering::Relaxed;
+    use crate::{Heap, spsc};
+
+    fn is_readable(descriptor: BorrowedFd<'_>, within: Duration) -> bool {
+        let mut looked = [PollFd::new(descriptor, PollFlags::POLLIN)];
+        let within = PollTimeout::try_from(within).expect("a short time");
+        poll(&mut looked, within).expect("an open descriptor") == 1
+    }
+
+    /// A waker that is stopped before its wake-up: the ring moves on and the event word does not.
+    #[test]
+    fn an_epoll_loop_goes_on_without_a_wake_up_after_one_bound() {
+        let (producer, consumer): (spsc::Producer<Heap>, spsc::Consumer<Heap>) =
+            spsc::Options::new(4096).heap().unwrap();
+        let attachment = producer.participant().attachment();
+        let store = attachment.store();
+        let Shape::Bytes(shape) = attachment.shape() else {
+            unreachable!("a ring of bytes")
+        };
+        let mut writer = Writer::resume(shape, store).unwrap();
+        let mut reader = Reader::resume(shape, store).unwrap();
+        let words = || {
+            let control = store.control();
+            [&control.items, &control.space].map(|event| event.word.load(Relaxed))
+        };
+
+        consumer.arm().unwrap();
+        producer.arm().unwrap();
+        let armed = words();
+        let [items, space] = [consumer.descriptor(), producer.descriptor()].map(Result::unwrap);
+        assert!(!is_readable(items, 3 * BOUND), "nothing came");
+        let span = writer.claim(shape, store, 8, false).unwrap();
+        writer.commit(shape, store, span, 0, 8);
+        assert!(is_readable(items, 10 * BOUND), "a record");
+        assert!(!is_readable(space, Duration::ZERO), "no space yet");
+        reader.read(shape, store).unwrap();
+        reader.release_all(store);
+        assert!(is_readable(space, 10 * BOUND), "space");
+        assert_eq!(words(), armed, "nobody was woken");
+    }
 }

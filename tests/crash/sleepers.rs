@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use annulus::segment::{Location, inspect};
 use annulus::{Wait, mpmc};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::child::{Child, Task, alone, directory, patience};
 use super::log::{Step, Word};
-use super::system::now_ns;
+use super::system::{is_stopped, now_ns};
 
 const BOUND: Duration = Duration::from_secs(1);
 /// Slots of the ring for large batches.
@@ -202,6 +203,80 @@ fn is_whole(ring: &Path) {
     }
     let snapshot = inspect(&Location::from(ring)).expect("inspect");
     assert_eq!((snapshot.claims_count, snapshot.backlog_records), (0, 0));
+}
+
+/// Lets a waker publish while an epoll loop waits, and stops it half-way. Returns how long the loop
+/// waited on, or `None` if the waker was not met half-way.
+fn stop_half_way(ring: &Path, side: u64) -> Option<Duration> {
+    let mut waker = Child::start("waker", ring, side, 0);
+    waker.wait_for(Step::Holding);
+    let (producer, consumer) = (attach_producer(ring), attach_consumer(ring));
+    let descriptor = if side == 0 {
+        consumer.arm().expect("a helper");
+        assert!(consumer.try_read().is_err(), "nothing is committed");
+        consumer.descriptor()
+    } else {
+        producer.arm().expect("a helper");
+        assert!(producer.try_push(0, b"").is_err(), "nothing is released");
+        producer.descriptor()
+    };
+    let mut descriptor = [PollFd::new(
+        descriptor.expect("a helper"),
+        PollFlags::POLLIN,
+    )];
+    let aim = &waker.log;
+    aim.aim(Step::Publishing, libc::SIGSTOP, Duration::from_micros(60));
+    aim.set(Word::Order, FINISH);
+    if !is_stopped(waker.pid(), true) {
+        return None; // It was quicker.
+    }
+    let since = Instant::now();
+    let left = inspect(&Location::from(ring))
+        .expect("inspect")
+        .claims_count;
+    let all = if side == 0 { BATCH } else { SLOTS };
+    if waker.log.step() != Step::Publishing || left == 0 || left == all {
+        return None;
+    }
+    let ready = poll(&mut descriptor, 5000_u16).expect("poll");
+    let waited = since.elapsed();
+    assert_eq!(ready, 1, "a stopped waker keeps an epoll loop waiting");
+    assert!(waited < BOUND, "a stopped waker cost {waited:?}");
+    Some(waited)
+}
+
+fn stopped_half_way(side: u64) {
+    const ROUNDS: u32 = 150;
+    const ENOUGH: usize = 6;
+    let _alone = alone();
+    let mut delays = Vec::new();
+    let mut rounds = 0;
+    while rounds < ROUNDS && delays.len() < ENOUGH {
+        rounds += 1;
+        let directory = directory();
+        let ring = directory.path().join("wakers.ring");
+        mpmc::Options::new(SLOTS, 0).create(&ring).expect("create");
+        if side == 1 {
+            let producer = attach_producer(&ring);
+            while producer.try_push(0, b"").is_ok() {}
+        }
+        delays.extend(stop_half_way(&ring, side));
+    }
+    println!(
+        "{rounds} stopped wakers, {} of them half-way: {delays:?}",
+        delays.len()
+    );
+    assert!(!delays.is_empty(), "no waker was met half-way");
+}
+
+#[test]
+fn a_producer_stopped_before_its_wake_up_delays_an_epoll_loop_by_one_bound() {
+    stopped_half_way(0);
+}
+
+#[test]
+fn a_consumer_stopped_before_its_wake_up_delays_an_epoll_loop_by_one_bound() {
+    stopped_half_way(1);
 }
 
 #[test]
