@@ -727,6 +727,40 @@ fn a_record_header_that_no_producer_writes_is_damage_until_it_is_mended() {
     assert_eq!(payload, b"sound");
 }
 
+/// A consumer that has read nothing yet took it for one more record of no bytes, again and again.
+#[test]
+fn a_first_header_of_no_kind_and_no_length_is_damage() {
+    for tag in [0, 7, u64::from(u32::MAX)] {
+        let ring = Hostile::new(Kind::SpscBytes);
+        let (_producer, mut consumer) = ring.bytes();
+        let bad = header(tag, 0, 3);
+        ring.put(DATA, bad);
+        let Err(TryReadError::Damaged(damage)) = consumer.try_pop(&mut Vec::new()) else {
+            panic!("{bad:#x} is no header of a record");
+        };
+        assert_eq!((damage.what, damage.found), ("a record's header", bad));
+    }
+}
+
+/// Whoever adopted such a ring went on for ever, with all locks in its hands.
+#[test]
+fn a_ring_of_another_boot_that_begins_with_a_header_of_no_kind_is_refused() {
+    in_bounded_time(|| {
+        let ring = Spoiled::new(Kind::SpscBytes);
+        ring.put(BOOT_ID, &[0x77; 16]);
+        ring.put_u64(DATA, header(0, 0, 3));
+        let accept = RecoverOptions {
+            accept_other_boot: true,
+            ..RecoverOptions::default()
+        };
+        let outcome = recover(&ring.at(), &accept);
+        assert!(
+            matches!(outcome, Err(RecoverError::Damaged(_))),
+            "{outcome:?}"
+        );
+    });
+}
+
 #[test]
 fn a_record_that_would_end_behind_the_ring_is_damage() {
     let ring = Hostile::new(Kind::SpscBytes);
