@@ -7,6 +7,9 @@ const WRITER: &str = "src/protocol/byte_ring/writer.rs";
 const RECOVERY: &str = "src/protocol/recovery.rs";
 const MENDING: &str = "src/segment/recover.rs";
 const WAITING: &str = "src/wait/mod.rs";
+const PATIENCE: &str = "src/wait/patience.rs";
+const POLLABLE: &str = "src/wait/pollable.rs";
+const READER: &str = "src/protocol/byte_ring/reader.rs";
 const FORKING: &str = "src/segment/fork.rs";
 
 pub(super) const BREAKS: &[Break] = &[
@@ -197,6 +200,36 @@ pub(super) const BREAKS: &[Break] = &[
             new: "unsafe { libc::fsync(descriptor) };",
         }],
         check: Check::Test("crash", "forks::"),
+    },
+    Break {
+        name: "waker-not-looked-after",
+        what: "an epoll loop's helper takes no look of its own when its sleep ends",
+        edits: &[Edit {
+            file: POLLABLE,
+            old: "Side::Items => glance.has_record(shape, store),",
+            new: "Side::Items => false,",
+        }],
+        check: Check::Test("crash", "stopped_before_its_wake_up"),
+    },
+    Break {
+        name: "no-probe-while-others-come",
+        what: "only who is refused by the same thing for long looks after the dead",
+        edits: &[Edit {
+            file: PATIENCE,
+            old: "!is_first && now_ms >= self.anyway_at_ms",
+            new: "false",
+        }],
+        check: Check::Test("crash", "also_while_others_come_all_the_time"),
+    },
+    Break {
+        name: "nothing-is-as-long-as-that",
+        what: "a reader that has read nothing takes a header for one like the last",
+        edits: &[Edit {
+            file: READER,
+            old: "span: NO_SPAN,",
+            new: "span: 0,",
+        }],
+        check: Check::Unit("a_header_that_no_correct_producer_writes_is_damage"),
     },
     Break {
         name: "length-unchecked",

@@ -13,6 +13,8 @@ use super::plan::{ASLEEP, END, Plan, Random, plan};
 use super::trial::{Variant, kill};
 use super::{Args, Mode};
 
+/// How many points of an operation that sleeps are stops.
+const STOPS_OF_A_SLEEPER: usize = 100;
 /// Each trial of this many has survivors that sleep; the others yield, which is quicker.
 const SLEEPS_EACH: usize = 16;
 /// Failures of one operation that are told in full.
@@ -136,12 +138,10 @@ impl<'t> Trials<'t> {
         let mut plan = self.plan(variant, self.args.sample / 10)?;
         self.tally.instructions = self.tally.instructions.max(plan.instructions);
         plan.points.retain(|point| *point != ASLEEP);
-        let few = match self.operation.points {
-            Points::Sleep => 20,
-            Points::All if self.operation.has_witnesses => usize::MAX,
-            _ => self.args.sample / 10 + 60,
-        };
-        plan.points = thinned(&plan.points, few, self.args.seed);
+        if self.operation.points == Points::Sleep {
+            // Each takes as long as a sleep does.
+            plan.points = thinned(&plan.points, STOPS_OF_A_SLEEPER, self.args.seed);
+        }
         for point in &plan.points {
             self.tally.stops += 1;
             if let Err(error) = halt(self.bench, self.operation, *point, &plan) {

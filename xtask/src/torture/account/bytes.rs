@@ -5,6 +5,8 @@
 //! use the rule by which the library chooses between two entries, it looks whether the right one is
 //! there.
 
+use std::ops::Range;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::super::image::{Image, at};
@@ -42,6 +44,17 @@ fn walk(image: &Image) -> Result<(u64, Vec<u32>)> {
             _ => bail!("header {header:#x} at {position}"),
         }
     }
+}
+
+/// The parts of the data area that hold committed records: what no producer may write to.
+pub(in super::super) fn committed(image: &Image) -> Result<[Range<usize>; 2]> {
+    let capacity = image.size(at::CAPACITY);
+    let (end, _) = walk(image)?;
+    let head = image.word(at::HEAD);
+    let len = usize::try_from(end.wrapping_sub(head))?;
+    let start = usize::try_from(head % image.word(at::CAPACITY))?;
+    let first = len.min(capacity - start);
+    Ok([start..start + first, 0..len - first])
 }
 
 /// Whether a position lies behind another one.
