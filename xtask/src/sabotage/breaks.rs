@@ -41,7 +41,7 @@ pub(super) const BREAKS: &[Break] = &[
             old: ".store(free.0, Ordering::Release);",
             new: ".store(free.0, Ordering::Relaxed);",
         }],
-        check: Check::Loom("loom_mpmc"),
+        check: Check::Loom("loom_orderings"),
     },
     Break {
         name: "recovery-on-a-time-out",
