@@ -270,3 +270,31 @@ impl Drop for Data {
         unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::{check_span, check_word};
+
+    #[test]
+    fn what_lies_outside_is_refused() {
+        for (offset, len) in [
+            (0, 65),
+            (1, 64),
+            (64, 1),
+            (65, 0),
+            (u64::MAX, 2),
+            (8, u64::MAX),
+        ] {
+            let checked = catch_unwind(|| check_span(offset, len, 64));
+            checked.expect_err("a span outside");
+        }
+        check_span(0, 64, 64);
+        check_span(64, 0, 64);
+        for offset in [64, 72, u64::MAX - 7] {
+            catch_unwind(|| check_word(offset, 64)).expect_err("a word outside");
+        }
+        check_word(56, 64);
+    }
+}

@@ -118,3 +118,37 @@ pub fn begin_life(row: &Row) {
     // relaxed: as above.
     row.lives.store(lives.wrapping_add(1), Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{add, begin_life, begin_skip, end_skip, ended_in_death, pending_skip, skipped};
+    use crate::layout::RECOVERED;
+    use crate::mpmc;
+    use crate::protocol::Attachment;
+
+    #[test]
+    fn a_skip_that_was_begun_names_its_slot() {
+        let (producer, _consumer) = mpmc::Options::new(8, 8).heap().unwrap();
+        let row = producer.participant().attachment().row();
+        for (index, count) in [(0, 0), (1, 1), (5, 2)] {
+            begin_skip(row, index);
+            assert_eq!(pending_skip(row), Some(index));
+            assert_eq!(skipped(row, |slot| slot == index), count);
+            assert_eq!(skipped(row, |slot| slot != index), count + 1);
+            end_skip(row);
+            assert_eq!(pending_skip(row), None);
+            assert_eq!(skipped(row, |_| unreachable!("it has ended")), count + 1);
+        }
+    }
+
+    #[test]
+    fn a_life_ends_in_death_once_it_was_recovered() {
+        let (producer, _consumer) = mpmc::Options::new(8, 8).heap().unwrap();
+        let row = producer.participant().attachment().row();
+        assert!(!ended_in_death(row));
+        add(row, RECOVERED, 1);
+        assert!(ended_in_death(row));
+        begin_life(row);
+        assert!(!ended_in_death(row));
+    }
+}

@@ -154,11 +154,11 @@ pub fn in_use<S: Store + ?Sized>(store: &S, owner: Owner) -> bool {
 mod tests {
     use core::cell::Cell;
 
-    use super::{Owner, Shape, Store, recover};
+    use super::{Owner, Recovered, Redelivery, Shape, Store, recover};
     use crate::layout::{ROW_ATTACHED, ROW_FREE, ROW_RECOVERING};
     use crate::mpmc;
     use crate::protocol::Attachment;
-    use crate::protocol::slot_ring::{COMMITTED, Consumption, Word};
+    use crate::protocol::slot_ring::{self, COMMITTED, Consumption, Word};
     use crate::sync::Ordering::Relaxed;
 
     /// Whoever waits without a bound of its own relies on the wake-up, and a row that is free draws
@@ -191,5 +191,53 @@ mod tests {
         });
         assert!(woken.get());
         assert_eq!(state.load(Relaxed), ROW_FREE);
+    }
+
+    #[test]
+    fn a_policy_keeps_a_record_as_often_as_it_says() {
+        let kept = |policy: Redelivery| [0, 1, 2, 3].map(|attempts| policy.keeps(attempts));
+        assert_eq!(kept(Redelivery::Unlimited), [true; 4]);
+        assert_eq!(kept(Redelivery::Never), [false; 4]);
+        assert_eq!(kept(Redelivery::AtMost(2)), [true, true, false, false]);
+    }
+
+    #[test]
+    fn recoveries_add_up_number_by_number() {
+        let of = |n| Recovered {
+            participants: n,
+            skipped: 2 * n,
+            redelivered: 3 * n,
+            dropped: 5 * n,
+        };
+        let mut all = of(1);
+        all += of(10);
+        assert_eq!(all, of(11));
+    }
+
+    /// What a dead one held twice over counts twice, whatever becomes of it.
+    #[test]
+    fn every_claim_of_the_dead_is_counted() {
+        for (policy, told) in [(Redelivery::Unlimited, [2, 0]), (Redelivery::Never, [0, 2])] {
+            let options = mpmc::Options::new(4, 8).participants(3).redelivery(policy);
+            let (producer, consumer) = options.heap().unwrap();
+            let attachment = consumer.participant().attachment();
+            let store = attachment.store();
+            let Shape::Slots(slots, _) = attachment.shape() else {
+                unreachable!("a ring of slots")
+            };
+            let dead = Owner::new(3).unwrap();
+            store.row(dead).state.store(ROW_ATTACHED, Relaxed);
+            let mut consumption = Consumption::new();
+            for _ in 0..2 {
+                producer.try_push(1, b"x").unwrap();
+                consumption.claim(slots, store, dead, &mut false).unwrap();
+            }
+            for _ in 0..2 {
+                slot_ring::claim_to_write(slots, store, dead).unwrap();
+            }
+            let done = recover(attachment.shape(), store, dead, || {});
+            assert_eq!((done.participants, done.skipped), (1, 2));
+            assert_eq!([done.redelivered, done.dropped], told);
+        }
     }
 }

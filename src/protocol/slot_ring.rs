@@ -44,6 +44,8 @@
 //! Dead between claim and hint: the next one walks. Dead in an abort: [`super::ledger`]. Dead
 //! between requeue and bump: the row is still in use, so the recoverer bumps.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod word;
 
 use word::LAP_SHIFT;
