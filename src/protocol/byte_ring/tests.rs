@@ -326,7 +326,7 @@ fn a_header_that_no_correct_producer_writes_is_damage() {
     header(0, 8, RECORD | PADDING);
     assert!(damaged(&mut fresh()), "of no kind");
     // Nothing was read yet that this could be as long as, or a reader never gets past it.
-    for word in 1..=16 {
+    for word in 0..=16 {
         shape.word(&*ring, 0).store(word, Relaxed);
         let mut reader = fresh();
         let first = reader.next().position();
