@@ -60,7 +60,8 @@ pub struct CreateArgs {
     #[arg(default_value = "unlimited", conflicts_with = "spsc")]
     redelivery: Redelivery,
 
-    /// Permissions of the file, exactly, whatever the umask. Who may write to it is trusted.
+    /// Permissions of the file, exactly, whatever the umask. Who may write to it is trusted; who
+    /// may read it can keep the dead from being recovered, by a lock on the file.
     #[arg(long, value_name = "OCTAL", value_parser = size::parse_mode, default_value = "0600")]
     mode: u32,
     /// Ask for transparent huge pages; tmpfs has them if mounted with huge=advise, and hugetlbfs

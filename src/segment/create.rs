@@ -42,7 +42,9 @@ use super::newborn::Newborn;
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
     /// The permissions, exactly: the umask is not applied. Whoever may write to the file may join
-    /// the ring, and is trusted.
+    /// the ring, and is trusted. Whoever may read it is trusted not to lock it: a read lock that is
+    /// kept puts off the recovery of the dead for as long. Rings that others may look at without
+    /// being trusted are made by `create_observable`.
     pub mode: u32,
     /// A memfd of huge pages. A path has them if it lies in hugetlbfs, whatever this says.
     pub huge_pages: bool,

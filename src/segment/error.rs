@@ -243,6 +243,9 @@ pub enum RemoveError {
     /// A descriptor has no name that could be removed.
     #[error("a descriptor has no name to remove")]
     NoPath,
+    /// Somebody else removed the name, or gave it to another file, meanwhile.
+    #[error("the name leads elsewhere by now")]
+    Replaced,
     /// Somebody is attached.
     #[error("{attached} attached, among them process {pid} (`{command}`)")]
     InUse {
@@ -377,6 +380,7 @@ impl RemoveError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Open(OpenError::NotFound) => return None,
+            Self::Replaced => "look what is there now, and try again",
             Self::Open(_) => "force it, if the file may go whatever it is",
             Self::NoPath => "close it everywhere: a file without a name goes with its last user",
             Self::InUse { .. } => "end those first, or force it: they keep the nameless file",

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use crate::protocol::{Owner, Store, owners, recovery};
 
@@ -18,17 +19,12 @@ use super::open::Opened;
 ///
 /// # Errors
 /// `InUse` if somebody lives, unless forced; `Open` if the file is no ring, or the path is a
-/// symbolic link, unless forced; `NoPath` for a descriptor.
+/// symbolic link, unless forced; `Replaced` if the name leads elsewhere by the time that the ring
+/// is known to be unused; `NoPath` for a descriptor.
 pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
     let path = location.as_path().ok_or(RemoveError::NoPath)?;
-    let unlink = || {
-        fs::remove_file(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RemoveError::Open(OpenError::NotFound),
-            _ => OpenError::io("remove the file")(error).into(),
-        })
-    };
     if force {
-        return unlink();
+        return unlink(path);
     }
     if path.is_symlink() {
         return Err(OpenError::NotRegular {
@@ -43,7 +39,23 @@ pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
     else {
         return Err(in_use(&opened)?);
     };
-    unlink()
+    unlink_unless_renamed(&opened, path)
+}
+
+/// Removes the name unless it leads elsewhere by now. Linux cannot do both in one step: whoever
+/// renames a ring to this name between the two loses that name.
+pub(super) fn unlink_unless_renamed(opened: &Opened, path: &Path) -> Result<(), RemoveError> {
+    if opened.is_renamed()? {
+        return Err(RemoveError::Replaced);
+    }
+    unlink(path)
+}
+
+fn unlink(path: &Path) -> Result<(), RemoveError> {
+    fs::remove_file(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => RemoveError::Open(OpenError::NotFound),
+        _ => OpenError::io("remove the file")(error).into(),
+    })
 }
 
 fn in_use(opened: &Opened) -> Result<RemoveError, OpenError> {

@@ -29,7 +29,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 14] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 19] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -48,6 +48,29 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 14] = [
             "skipped_base.store(",
             "abort_slot.store(",
             "counters[SKIPPED].store(",
+        ],
+    ),
+    (
+        SLOT_RING,
+        "pub fn commit<",
+        &["held.meta(store).store(meta", ".store(committed"],
+    ),
+    (
+        SLOT_RING,
+        "pub fn release<",
+        &["Word::free(shape.next_lap(", ".store(free"],
+    ),
+    (
+        SLOT_RING,
+        "pub(super) fn sweep_slot<",
+        &[
+            "slot.load(",
+            "is_held_by(dead, WRITING)",
+            "begin_skip(",
+            "slot.compare_exchange(word.0, skip",
+            "end_skip(",
+            "is_held_by(dead, READING)",
+            "slot.compare_exchange(word.0, next",
         ],
     ),
     (
@@ -92,6 +115,11 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 14] = [
     ),
     (
         WRITER,
+        "    fn claim_anywhere<",
+        &["claim.store(mark", "light_barrier(", "is_closed("],
+    ),
+    (
+        WRITER,
         "    fn publish_to<",
         &[
             ".store(0,",
@@ -99,6 +127,11 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 14] = [
             ".store(header",
             "line.claim.store(0",
         ],
+    ),
+    (
+        READER,
+        "    pub fn drained<",
+        &["claim.load(", ".load(", "is_closed("],
     ),
     (
         READER,

@@ -142,6 +142,7 @@ fn an_error_says_what_helps() {
     };
     assert_hint(in_use.hint(), Some("nameless"));
     assert_hint(RemoveError::NoPath.hint(), Some("close it everywhere"));
+    assert_hint(RemoveError::Replaced.hint(), Some("try again"));
     assert_hint(RemoveError::Open(OpenError::NotFound).hint(), None);
     assert_hint(
         RemoveError::Open(OpenError::NotSealed).hint(),

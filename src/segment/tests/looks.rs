@@ -11,6 +11,9 @@ use super::{bytes, created, join_bytes, join_slots, slots};
 use crate::geometry::Kind;
 use crate::layout::{CONTROL_OFFSET, Control, Header};
 use crate::protocol::{Attachment, slot_ring};
+use crate::segment::location::Access;
+use crate::segment::open::Opened;
+use crate::segment::remove::unlink_unless_renamed;
 use crate::segment::{
     AttachError, AttachOptions, ClaimKind, InspectError, Location, OpenError, RecoverError,
     RecoverOptions, RemoveError, Role, RowState, attach, inspect, recover, remove,
@@ -143,6 +146,22 @@ fn a_ring_is_removed_only_when_nobody_lives() {
         Err(RemoveError::Open(OpenError::Header(_)))
     ));
     remove(&location, true).unwrap();
+}
+
+/// What lies between the look at the participants and the removal.
+#[test]
+fn a_ring_that_took_the_name_meanwhile_keeps_it() {
+    let (_directory, path) = created(&slots());
+    let opened = Opened::new(&Location::from(&path), Access::ReadWrite, false).unwrap();
+    let (_other_directory, other) = created(&slots());
+    fs::rename(&other, &path).unwrap();
+    assert!(matches!(
+        unlink_unless_renamed(&opened, &path),
+        Err(RemoveError::Replaced)
+    ));
+    let successor = Opened::new(&Location::from(&path), Access::ReadWrite, false).unwrap();
+    unlink_unless_renamed(&successor, &path).unwrap();
+    assert!(!path.exists());
 }
 
 fn reboot(path: &PathBuf) {
