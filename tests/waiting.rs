@@ -457,10 +457,6 @@ impl Loop {
         assert!(*late < LATE, "wake-ups are lost: {late} of {waits}");
     }
 
-    fn report(&self) {
-        println!("{} waits, {} of them late", self.waits, self.late);
-    }
-
     /// Whether the descriptor is, or becomes, readable in time.
     fn is_readable_within(&self, timeout: Duration) -> bool {
         let mut events = [EpollEvent::empty()];
@@ -481,7 +477,6 @@ fn push_all_by_epoll(producer: &mut dyn Push, records: u32) {
             epoll.wait();
         }
     }
-    epoll.report();
 }
 
 fn pop_all_by_epoll(consumer: &mut dyn Pop, records: u32) {
@@ -497,7 +492,6 @@ fn pop_all_by_epoll(consumer: &mut dyn Pop, records: u32) {
             epoll.wait();
         }
     }
-    epoll.report();
 }
 
 #[test]
