@@ -10,6 +10,7 @@ mod looks;
 mod rows;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
@@ -20,6 +21,13 @@ use crate::protocol::Redelivery;
 const fn assert_send_sync<T: Send + Sync>() {}
 const _: () = assert_send_sync::<Mapped>();
 const _: () = assert_send_sync::<super::Untrusted>();
+
+/// For a test that forks, as long as it has children: they have copies of the pipes of others that
+/// do, which would wait for their end in vain.
+fn one_that_forks() -> MutexGuard<'static, ()> {
+    static FORKING: Mutex<()> = Mutex::new(());
+    FORKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A directory on tmpfs, and a path in it.
 fn place() -> (TempDir, PathBuf) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::children::Peer;
-use super::{bytes, created, join, join_bytes, join_slots, place, slots};
+use super::{bytes, created, join, join_bytes, join_slots, one_that_forks, place, slots};
 use crate::geometry::{Geometry, Kind};
 use crate::layout::{COMMITTED, LOCK_BASE};
 use crate::protocol::{Attachment, Owner, Redelivery, Store, ledger, slot_ring};
@@ -175,6 +175,7 @@ fn an_attachment_keeps_one_descriptor_and_gives_it_back() {
 /// close what the program has opened since.
 #[test]
 fn a_forked_child_closes_the_descriptors_of_handles_and_no_others() {
+    let _alone = one_that_forks();
     let (_directory, path) = created(&slots());
     // Numbers so high that no other thread of the tests gets one of them.
     let open_high = || {
