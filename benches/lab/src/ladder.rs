@@ -11,6 +11,7 @@ use core::time::Duration;
 use crate::contender;
 use crate::contender::Contender;
 use crate::contenders::{Backing, Bytes, EventFd, Mpmc, PosixQueue, Seqpacket, Spsc};
+use crate::floors::{Records, Slots};
 use crate::slices::{Bench, Floor};
 use crate::work::{Pattern, Waiting, Work};
 
@@ -96,13 +97,16 @@ pub fn climb(choice: &Choice, cpus: &[usize]) -> Vec<Bench> {
     let floors = (!choice.is_special()).then(|| floors_themselves(choice, cpus));
     let benches = works.into_iter().map(|(work, with_kernel)| {
         let mut contenders = Vec::new();
+        let backing = choice.backing;
+        // Neither of the bare ones sleeps.
+        let spins = work.waiting != Waiting::Block;
         if choice.has(Kind::Spsc) && work.producers + work.consumers == 2 {
-            let backing = choice.backing;
             contenders.push(contender!(work.payload, Spsc { backing }));
+            contenders.extend(spins.then(|| contender!(work.payload, Records)));
         }
         if choice.has(Kind::Mpmc) {
-            let backing = choice.backing;
             contenders.push(contender!(work.payload, Mpmc { backing }));
+            contenders.extend(spins.then(|| contender!(work.payload, Slots)));
         }
         if choice.has(Kind::Kernel) && (with_kernel || choice.kinds == [Kind::Kernel]) {
             contenders.extend(kernels_ways(&work));
