@@ -383,9 +383,15 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.tag
     }
 
-    /// Where it stands in the order of claims.
+    /// Where it stands in the order of claims; 0 in a forked child, which sees nothing of the ring.
     pub fn position(&self) -> u64 {
-        self.held.map_or(0, |held| held.position)
+        let participant = &self.consumer.participant;
+        match self.held {
+            Some(held) if participant.attachment().is_here() => {
+                held.position(&self.consumer.shape, participant.store())
+            }
+            _ => 0,
+        }
     }
 
     /// How often it was delivered and given back before; counted up to 3.

@@ -288,6 +288,7 @@ impl<A: ZeroCopy> Producer<A> {
     ///
     /// # Panics
     /// If the last batch of this handle is still there.
+    #[inline(always)]
     pub fn batch(&self) -> Batch<'_, A> {
         Batch {
             producer: self,
@@ -436,6 +437,7 @@ impl<'p, A: ZeroCopy> Batch<'p, A> {
     ///
     /// # Errors
     /// See [`TryClaimError`]; what is staged stays so.
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, 'p, A>, TryClaimError> {
         let claim = self.producer.try_claim(len)?;
         Ok(BatchClaim {
@@ -448,6 +450,7 @@ impl<'p, A: ZeroCopy> Batch<'p, A> {
     ///
     /// # Errors
     /// See [`TryClaimError`]; what is staged stays so.
+    #[inline(always)]
     pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
         let mut claim = self.try_claim(payload.len())?;
         claim.copy_from_slice(payload);
@@ -466,6 +469,7 @@ impl<'p, A: ZeroCopy> Batch<'p, A> {
     }
 
     /// Makes all records visible and wakes consumers once.
+    #[inline(always)]
     pub fn commit(mut self) {
         if !self.producer.participant.attachment().is_here() {
             return;
@@ -495,6 +499,7 @@ pub struct BatchClaim<'b, 'p, A: ZeroCopy = Mapped> {
 
 impl<A: ZeroCopy> BatchClaim<'_, '_, A> {
     /// Adds the record to the batch.
+    #[inline(always)]
     pub fn stage(self, tag: u32) {
         let len = self.claim.len();
         self.stage_first(len, tag);
@@ -504,6 +509,7 @@ impl<A: ZeroCopy> BatchClaim<'_, '_, A> {
     ///
     /// # Panics
     /// If fewer were claimed.
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most the slot size, below 2^31"
@@ -526,12 +532,14 @@ impl<A: ZeroCopy> BatchClaim<'_, '_, A> {
 impl<A: ZeroCopy> Deref for BatchClaim<'_, '_, A> {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         &self.claim
     }
 }
 
 impl<A: ZeroCopy> DerefMut for BatchClaim<'_, '_, A> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.claim
     }

@@ -55,11 +55,9 @@ pub use word::{COMMITTED, FREE, MAX_ATTEMPTS, META_OFFSET, READING, SKIP, Shape,
 use super::{Damage, Owner, Store, ledger};
 use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence};
 
-/// A slot that its owner writes or reads.
+/// A slot that its owner writes or reads: two words, so that it is handed on in registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
-    /// Where in the order of claims it is.
-    pub position: u64,
     /// Where the slot lies in the data area.
     offset: u64,
     word: Word,
@@ -68,16 +66,24 @@ pub struct Held {
 impl Held {
     fn new(shape: &Shape, position: u64, word: Word) -> Self {
         let offset = shape.word_offset(shape.index(position));
-        Self {
-            position,
-            offset,
-            word,
-        }
+        Self { offset, word }
     }
 
     /// How often the record was given back before, up to 3.
     pub fn attempts(&self) -> u8 {
         self.word.attempts()
+    }
+
+    /// Which slot it is.
+    pub fn index(&self, shape: &Shape) -> u64 {
+        shape.index_at(self.offset)
+    }
+
+    /// Where in the order of claims it is.
+    pub fn position<S: Store + ?Sized>(&self, shape: &Shape, store: &S) -> u64 {
+        // relaxed: any position that is not 2^46 laps away tells what the word's lap leaves out.
+        let near = store.control().head.position.load(Ordering::Relaxed);
+        position_of(shape, near, self.index(shape), self.word)
     }
 
     /// Where the payload lies in the data area.
@@ -267,7 +273,7 @@ pub fn commit<S: Store + ?Sized>(store: &S, held: Held, tag: u32, len: u32) {
 /// that is free at a position before the tail hint would never be found.
 #[cold]
 pub fn abort<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner, held: Held) {
-    let index = shape.index(held.position);
+    let index = held.index(shape);
     let row = store.row(me);
     ledger::begin_skip(row, index);
     let skip = Word::new(held.word.lap(), 0, 0, SKIP);

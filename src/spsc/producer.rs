@@ -334,6 +334,7 @@ impl<A: ZeroCopy> Producer<A> {
 
     /// Begins a batch: records that become visible all at once, with one publication, also if the
     /// producer dies meanwhile: all or none.
+    #[inline(always)]
     pub fn batch(&mut self) -> Batch<'_, A> {
         self.drop_leaked();
         Batch { producer: self }
@@ -505,6 +506,7 @@ impl<A: ZeroCopy> Batch<'_, A> {
     /// # Errors
     /// See [`TryClaimError`]; what is staged stays so. A batch that fills the ring waits in vain:
     /// commit it.
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<BatchClaim<'_, A>, TryClaimError> {
         let span = self.producer.try_span_staged(len)?;
         Ok(BatchClaim {
@@ -516,6 +518,7 @@ impl<A: ZeroCopy> Batch<'_, A> {
     ///
     /// # Errors
     /// See [`TryClaimError`]; what is staged stays so.
+    #[inline(always)]
     pub fn try_push(&mut self, tag: u32, payload: &[u8]) -> Result<(), TryClaimError> {
         let mut claim = self.try_claim(payload.len())?;
         claim.copy_from_slice(payload);
@@ -534,6 +537,7 @@ impl<A: ZeroCopy> Batch<'_, A> {
     }
 
     /// Makes all records visible at once and wakes the consumer.
+    #[inline(always)]
     pub fn commit(self) {
         if !self.is_empty() {
             self.producer.publish();
@@ -561,6 +565,7 @@ pub struct BatchClaim<'b, A: ZeroCopy = Mapped> {
 
 impl<A: ZeroCopy> BatchClaim<'_, A> {
     /// Adds the record to the batch.
+    #[inline(always)]
     pub fn stage(self, tag: u32) {
         let len = self.inner.len;
         self.stage_first(len, tag);
@@ -570,6 +575,7 @@ impl<A: ZeroCopy> BatchClaim<'_, A> {
     ///
     /// # Panics
     /// If fewer were claimed.
+    #[inline(always)]
     pub fn stage_first(mut self, len: usize, tag: u32) {
         if let Some(span) = self.inner.take(len) {
             self.inner.producer.stage(span, tag, len);
@@ -580,12 +586,14 @@ impl<A: ZeroCopy> BatchClaim<'_, A> {
 impl<A: ZeroCopy> Deref for BatchClaim<'_, A> {
     type Target = [u8];
 
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         self.inner.bytes()
     }
 }
 
 impl<A: ZeroCopy> DerefMut for BatchClaim<'_, A> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         self.inner.bytes_mut()
     }

@@ -1,8 +1,8 @@
 //! The producer's side: claim, stage, publish.
 //!
-//! Almost every claim and commit is a straight line without a call: nothing is staged, the record
-//! fits before the end of the ring and before the head that was seen last. All other cases are
-//! functions of their own, which are not inlined, so that the straight line stays short.
+//! Almost every claim and commit is a straight line without a call: the record fits before the end
+//! of the ring and before the head that was seen last. All other cases are functions of their own,
+//! which are not inlined, so that the straight line stays short.
 
 use super::{
     Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, span_of,
@@ -119,7 +119,7 @@ impl Writer {
         }
     }
 
-    /// Claims `len` bytes right at the committed end, in an open ring that had room for them when
+    /// Claims `len` bytes right behind what is staged, in an open ring that had room for them when
     /// the head was last looked at: almost every claim, in a straight line.
     #[inline(always)]
     fn claim_ahead<S: Store + ?Sized>(
@@ -131,14 +131,11 @@ impl Writer {
     ) -> Option<Span> {
         debug_assert!(len <= shape.max_record);
         let span = span_of(len);
+        let claimed = Span::new(shape, self.staged_end());
         // One more header: the EMPTY one behind the record.
-        let mark = span + HEADER;
-        let claimed = Span::new(shape, self.tail);
+        let mark = self.staged.wrapping_add(span + HEADER);
         let end = self.tail.wrapping_add(mark);
-        if self.staged != 0
-            || claimed.offset + span > shape.capacity
-            || end.wrapping_sub(self.head) > shape.capacity
-        {
+        if claimed.offset + span > shape.capacity || end.wrapping_sub(self.head) > shape.capacity {
             return None;
         }
         // sync(death-order): release half.
@@ -151,7 +148,7 @@ impl Writer {
         Some(claimed)
     }
 
-    /// Claims in every other case: behind staged records, after padding, after a look at the head.
+    /// Claims in every other case: after padding, after a look at the head, or not at all.
     /// A mark that [`claim_ahead`](Self::claim_ahead) has left is replaced or taken away.
     #[inline(never)]
     fn claim_anywhere<S: Store + ?Sized>(

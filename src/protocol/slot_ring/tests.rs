@@ -1,7 +1,9 @@
 //! Hints that lag, as one leaves them who was interrupted before he stored his: every walk from
 //! there ends at the same place.
 
-use super::{Consumption, Held, Shape, abort, claim_to_write, commit};
+use super::{
+    Consumption, Held, Shape, abort, claim_to_write, commit, frontier, release, still_writing,
+};
 use crate::protocol::recovery;
 use crate::protocol::{Attachment, Owner, Store};
 use crate::sync::Ordering::Relaxed;
@@ -10,7 +12,7 @@ use crate::{Heap, mpmc};
 const WRITER: Owner = Owner::PRODUCER;
 const READER: Owner = Owner::CONSUMER;
 
-/// A ring of four slots.
+/// A ring, of four slots unless said otherwise.
 struct Ring {
     producer: mpmc::Producer<Heap>,
     _consumer: mpmc::Consumer<Heap>,
@@ -18,7 +20,11 @@ struct Ring {
 
 impl Ring {
     fn new() -> Self {
-        let (producer, _consumer) = mpmc::Options::new(4, 8).heap().expect("memory");
+        Self::of(4)
+    }
+
+    fn of(slots: u64) -> Self {
+        let (producer, _consumer) = mpmc::Options::new(slots, 8).heap().expect("memory");
         Self {
             producer,
             _consumer,
@@ -40,6 +46,10 @@ impl Ring {
         claim_to_write(self.shape(), self.store(), WRITER).expect("a free slot")
     }
 
+    fn position(&self, held: Held) -> u64 {
+        held.position(self.shape(), self.store())
+    }
+
     fn push(&self) {
         commit(self.store(), self.claim(), 0, 0);
     }
@@ -48,7 +58,21 @@ impl Ring {
     fn read(&self) -> (Option<u64>, bool) {
         let mut made_space = false;
         let read = Consumption::new().claim(self.shape(), self.store(), READER, &mut made_space);
-        (read.ok().map(|held| held.position), made_space)
+        let position = read.ok().map(|held| self.position(held));
+        (position, made_space)
+    }
+
+    /// Reads and releases `records` records.
+    fn drain(&self, records: u64) {
+        for _ in 0..records {
+            let (shape, store) = (self.shape(), self.store());
+            let read = Consumption::new().claim(shape, store, READER, &mut false);
+            release(shape, store, read.expect("a record"));
+        }
+    }
+
+    fn frontier(&self) -> u64 {
+        frontier(self.shape(), self.store())
     }
 
     fn set_hints(&self, tail: u64, head: u64) {
@@ -63,10 +87,10 @@ fn claims_pass_what_others_write_and_read() {
     ring.push();
     assert_eq!(ring.read(), (Some(0), false));
     ring.push();
-    assert_eq!(ring.claim().position, 2);
+    assert_eq!(ring.position(ring.claim()), 2);
     ring.set_hints(0, 0);
     assert_eq!(
-        ring.claim().position,
+        ring.position(ring.claim()),
         3,
         "behind READING, COMMITTED, WRITING"
     );
@@ -87,4 +111,56 @@ fn who_passes_a_skipped_slot_says_that_there_is_space() {
     assert_eq!(ring.read(), (None, false), "it was passed before");
     commit(ring.store(), other, 0, 0);
     assert_eq!(ring.read(), (Some(1), false));
+}
+
+#[test]
+fn the_frontier_is_found_from_any_hint_before_it() {
+    let ring = Ring::new();
+    for position in 0..4 {
+        ring.set_hints(0, 0);
+        assert_eq!(ring.frontier(), position);
+        if position == 2 {
+            let _written_for_ever = ring.claim();
+        } else {
+            ring.push();
+        }
+    }
+    ring.set_hints(0, 0);
+    assert_eq!(ring.frontier(), 4, "where the ring is full");
+    ring.drain(2);
+    ring.set_hints(0, 0);
+    assert_eq!(ring.frontier(), 4, "behind slots that are free a lap later");
+    ring.push();
+    ring.set_hints(0, 0);
+    assert_eq!(
+        ring.frontier(),
+        5,
+        "behind a slot that was claimed a lap later"
+    );
+}
+
+#[test]
+fn a_hint_may_lag_by_a_lap_of_a_ring_of_any_size() {
+    const SLOTS: u64 = 256;
+    let ring = Ring::of(SLOTS);
+    for _ in 0..SLOTS {
+        ring.push();
+    }
+    ring.set_hints(0, 0);
+    assert_eq!(ring.frontier(), SLOTS);
+    ring.drain(SLOTS);
+    ring.set_hints(0, 0);
+    assert_eq!(ring.position(ring.claim()), SLOTS);
+}
+
+#[test]
+fn a_slot_is_still_written_until_its_own_claim_ends() {
+    let ring = Ring::new();
+    let held = ring.claim();
+    let is_written_by =
+        |owner| still_writing(ring.shape(), ring.store(), owner, held.index(ring.shape()));
+    assert!(is_written_by(WRITER));
+    assert!(!is_written_by(READER));
+    commit(ring.store(), held, 0, 0);
+    assert!(!is_written_by(WRITER));
 }

@@ -151,9 +151,9 @@ impl Shape {
         index * self.stride
     }
 
-    /// Where the payload of slot `index` lies in the data area.
-    pub fn payload_offset(&self, index: u64) -> u64 {
-        index * self.stride + self.payload_offset
+    /// Which slot's word lies at `offset`.
+    pub(super) fn index_at(&self, offset: u64) -> u64 {
+        offset / self.stride
     }
 
     /// The word of slot `index`, which is taken modulo the number of slots.

@@ -28,11 +28,7 @@ fn bare_slots() -> Bare {
 fn claim_and_write(bare: &Bare, owner: Owner) -> Option<Held> {
     let shape = bare.slots();
     let held = slot_ring::claim_to_write(&shape, &*bare.ring, owner).ok()?;
-    copy::fill::<Heap>(
-        &bare.ring,
-        shape.payload_offset(shape.index(held.position)),
-        &[1],
-    );
+    copy::fill::<Heap>(&bare.ring, held.payload_offset(&shape), &[1]);
     Some(held)
 }
 
@@ -49,7 +45,7 @@ fn claim_and_read(bare: &Bare) -> Option<Held> {
         .claim(&shape, &*bare.ring, CONSUMER, &mut false)
         .ok()?;
     let mut payload = [0];
-    let offset = shape.payload_offset(shape.index(held.position));
+    let offset = held.payload_offset(&shape);
     copy::empty::<Heap>(&bare.ring, offset, &mut payload);
     assert_eq!(payload, [1]);
     assert_eq!(

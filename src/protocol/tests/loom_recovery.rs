@@ -27,10 +27,7 @@ fn push_and_die(bare: &Bare, ring: &Mortal, tag: u32) {
     let Ok(held) = slot_ring::claim_to_write(&shape, ring, dead()) else {
         return;
     };
-    ring.write(
-        shape.payload_offset(shape.index(held.position)),
-        &[byte_of(tag)],
-    );
+    ring.write(held.payload_offset(&shape), &[byte_of(tag)]);
     slot_ring::commit(ring, held, tag, 1);
 }
 
@@ -41,7 +38,7 @@ fn claim_and_read(bare: &Bare, ring: &Mortal) -> Option<Held> {
         .claim(&shape, ring, dead(), &mut false)
         .ok()?;
     let (tag, len) = slot_ring::tag_and_len(&shape, ring, held).expect("a sound record");
-    let offset = shape.payload_offset(shape.index(held.position));
+    let offset = held.payload_offset(&shape);
     assert_eq!(ring.read(offset, len as usize), [byte_of(tag)]);
     Some(held)
 }
@@ -95,10 +92,7 @@ fn a_slot_written_by_a_dead_producer_is_written_again() {
                 turn();
                 let claimed = slot_ring::claim_to_write(&shape, &*bare.ring, dead());
                 let Ok(held) = claimed else { return };
-                drop(
-                    bare.ring
-                        .write_lease(shape.payload_offset(shape.index(held.position)), 1),
-                );
+                drop(bare.ring.write_lease(held.payload_offset(&shape), 1));
                 bare.recover(dead());
             }
         });
@@ -155,8 +149,7 @@ fn the_bytes_read_by_a_dead_consumer_wait_for_its_recovery() {
                     let shape = bare.slots();
                     let claimed = Consumption::new().claim(&shape, ring, dead(), &mut false);
                     if let Ok(held) = claimed {
-                        let index = shape.index(held.position);
-                        drop(ring.read_lease(shape.payload_offset(index), 1));
+                        drop(ring.read_lease(held.payload_offset(&shape), 1));
                     }
                     bare.recover(dead());
                 }
@@ -377,10 +370,7 @@ fn a_producer_dead_in_a_batch_leaves_its_first_records() {
             let shape = bare.slots();
             let held = [1, 2].map(|tag: u32| {
                 let held = slot_ring::claim_to_write(&shape, ring, dead()).expect("a free slot");
-                ring.write(
-                    shape.payload_offset(shape.index(held.position)),
-                    &[byte_of(tag)],
-                );
+                ring.write(held.payload_offset(&shape), &[byte_of(tag)]);
                 (held, tag)
             });
             for (held, tag) in held {
