@@ -8,6 +8,7 @@ mod hints;
 mod lives;
 mod looks;
 mod rows;
+mod sorts;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
