@@ -446,13 +446,13 @@ impl Loop {
 
     /// Waits for whoever is at work on the other side all the time. A lost wake-up costs a bound
     /// and no more, for its helper looks by itself; so does, now and then, a machine that has no
-    /// processor for either side.
+    /// processor for either side. So this tells wake-ups that are lost often, and loom the others.
     fn wait(&mut self) {
         const LATE: u32 = 10;
         let began = Instant::now();
         assert!(self.is_readable_within(PATIENCE), "a wake-up is lost");
         self.waits += 1;
-        self.late += u32::from(began.elapsed() >= BOUND);
+        self.late += u32::from(began.elapsed() >= BOUND / 2);
         let Self { waits, late, .. } = self;
         assert!(*late < LATE, "wake-ups are lost: {late} of {waits}");
     }

@@ -383,7 +383,8 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.tag
     }
 
-    /// Where it stands in the order of claims; 0 in a forked child, which sees nothing of the ring.
+    /// Where it stands in the order of claims; 0 where the handle is of no use any more: in a
+    /// forked child, or once a guarded one has lost part of the ring.
     pub fn position(&self) -> u64 {
         let participant = &self.consumer.participant;
         match self.held {

@@ -243,7 +243,7 @@ pub enum RemoveError {
     /// A descriptor has no name that could be removed.
     #[error("a descriptor has no name to remove")]
     NoPath,
-    /// Somebody else removed the name, or gave it to another file, meanwhile.
+    /// Somebody else gave the name to another file meanwhile.
     #[error("the name leads elsewhere by now")]
     Replaced,
     /// Somebody is attached.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::protocol::{Owner, Store, owners, recovery};
@@ -10,7 +11,7 @@ use super::error::{OpenError, RemoveError};
 use super::liveness::{Bytes, Identity, Lock, is_free};
 use super::location::{Access, Location};
 use super::map::Map;
-use super::open::Opened;
+use super::open::{Opened, identity_of};
 
 /// Removes a ring's name. Those who are attached keep the nameless file until they detach, and
 /// learn of it when they wait and somebody has created another ring of that name.
@@ -45,7 +46,8 @@ pub fn remove(location: &Location, force: bool) -> Result<(), RemoveError> {
 /// Removes the name unless it leads elsewhere by now. Linux cannot do both in one step: whoever
 /// renames a ring to this name between the two loses that name.
 pub(super) fn unlink_unless_renamed(opened: &Opened, path: &Path) -> Result<(), RemoveError> {
-    if opened.is_renamed()? {
+    let named = fs::symlink_metadata(path).map_err(OpenError::opening)?;
+    if (named.dev(), named.ino()) != identity_of(&opened.file)? {
         return Err(RemoveError::Replaced);
     }
     unlink(path)

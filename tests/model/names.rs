@@ -6,6 +6,7 @@ const SLOT_RING: &str = include_str!("../../src/protocol/slot_ring.rs");
 const SLOT_WORD: &str = include_str!("../../src/protocol/slot_ring/word.rs");
 const WRITER: &str = include_str!("../../src/protocol/byte_ring/writer.rs");
 const READER: &str = include_str!("../../src/protocol/byte_ring/reader.rs");
+const CONSUMER: &str = include_str!("../../src/spsc/consumer.rs");
 const LEDGER: &str = include_str!("../../src/protocol/ledger.rs");
 const EVENT: &str = include_str!("../../src/protocol/event.rs");
 const RECOVERY: &str = include_str!("../../src/protocol/recovery.rs");
@@ -29,7 +30,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 19] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 20] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -129,10 +130,16 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 19] = [
         ],
     ),
     (
-        READER,
-        "    pub fn drained<",
-        &["claim.load(", ".load(", "is_closed("],
+        CONSUMER,
+        "fn empty_or_closed<",
+        &[
+            "is_closed(store)",
+            "heavy_barrier()",
+            "is_alive(Owner::PRODUCER)",
+            "reader.drained(",
+        ],
     ),
+    (READER, "    pub fn drained<", &["claim.load(", ".load("]),
     (
         READER,
         "    fn release_until<",

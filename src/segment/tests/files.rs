@@ -115,6 +115,7 @@ fn what_dead_creators_left_is_swept_and_what_living_ones_build_is_not() {
     // More than once: what another test's `Command` has begun to run may have the dead one's
     // descriptor, and its lock, until it executes its program.
     let swept = (0..100_000).any(|_attempt| {
+        std::thread::yield_now();
         newborn::sweep(directory.path(), name);
         !dead_path.exists()
     });

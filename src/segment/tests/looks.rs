@@ -160,8 +160,19 @@ fn a_ring_that_took_the_name_meanwhile_keeps_it() {
         Err(RemoveError::Replaced)
     ));
     let successor = Opened::new(&Location::from(&path), Access::ReadWrite, false).unwrap();
-    unlink_unless_renamed(&successor, &path).unwrap();
-    assert!(!path.exists());
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    assert!(matches!(
+        unlink_unless_renamed(&successor, &path),
+        Err(RemoveError::Open(OpenError::NotFound))
+    ));
+    std::os::unix::fs::symlink(&aside, &path).unwrap();
+    assert!(matches!(
+        unlink_unless_renamed(&successor, &path),
+        Err(RemoveError::Replaced)
+    ));
+    unlink_unless_renamed(&successor, &aside).unwrap();
+    assert!(!aside.exists());
 }
 
 fn reboot(path: &PathBuf) {

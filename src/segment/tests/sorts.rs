@@ -3,10 +3,10 @@
 use std::fs;
 
 use super::children::Peer;
-use super::{created, one_that_forks, place, slots};
+use super::{created, join_slots, one_that_forks, place, slots};
 use crate::geometry::{Geometry, Kind};
 use crate::protocol::{
-    Attachment, ElementType, Loss, Owner, Recovered, Redelivery, owners, recovery,
+    Attachment, ElementType, Loss, Owner, Recovered, Redelivery, Store, owners, recovery,
 };
 use crate::segment::{
     AttachOptions, CreateOptions, Location, Mapped, Role, attach, attach_guarded, attach_untrusted,
@@ -29,10 +29,7 @@ fn tells_the_living_from_the_dead(mine: &impl Attachment, place: &std::path::Pat
     assert!(mine.is_here());
     assert_eq!(mine.element().map(|element| element.size), Some(8));
     let store = mine.store();
-    assert!(core::ptr::eq(
-        mine.row(),
-        crate::protocol::Store::row(store, mine.me())
-    ));
+    assert!(core::ptr::eq(mine.row(), store.row(mine.me())));
     let mut peer = Peer::start("hold a slot", place);
     peer.hear();
     let others = owners(store).filter(|owner| *owner != mine.me());
@@ -92,7 +89,7 @@ fn no_sort_of_participant_is_in_a_forked_child() {
     let mut status = 0;
     // SAFETY: our child, our status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    assert_eq!(libc::WEXITSTATUS(status), 0, "which of both is still there");
+    assert_eq!(status, 0, "which of both is still there, in the upper byte");
 }
 
 #[test]
@@ -105,6 +102,16 @@ fn a_guarded_participant_learns_that_its_ring_was_replaced() {
     let (_other, another) = created(&slots());
     fs::rename(&another, &path).unwrap();
     assert_eq!(guarded.loss(), Some(Loss::Replaced));
+}
+
+#[test]
+fn each_participant_has_the_row_of_its_own_number() {
+    let (_directory, path) = created(&slots());
+    let joined = [join_slots(&path), join_slots(&path), join_slots(&path)];
+    for mapped in joined.map(Result::unwrap) {
+        let row = mapped.store().row(mapped.me());
+        assert!(core::ptr::eq(mapped.row(), row), "{:?}", mapped.me());
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The floor of records handed over one by one: a header and a payload, and nothing but the loop.
 //!
-//! The same bytes in the same lines as the byte ring's, written in place, published by a header
-//! that is stored last, looked for at the header, made free by a head. What the ring adds is left
-//! out: that a death at any step leaves whole records, that whoever sleeps is woken, that lengths
-//! differ and that the other side may be broken.
+//! As many bytes in as many lines as the byte ring's, written in place, published by a header that
+//! is stored last, looked for at the header, made free by a head. What the ring adds is left out:
+//! that a death at any step leaves whole records, that whoever sleeps is woken, that records have
+//! lengths and tags, and that the other side may be broken.
 //!
 //! # Invariants
 //! 1. The space from head to the end of the written is the receiver's, the rest is the sender's.
@@ -46,6 +46,14 @@ fn span_of(payload: usize) -> usize {
     payload.next_multiple_of(8) + HEADER
 }
 
+/// As much as a ring of that many records takes, which is a power of two, but whole records; and
+/// one more than fit, for the header behind the last one.
+fn space_of(work: &Work) -> usize {
+    let span = span_of(work.payload);
+    let ring = (work.capacity * span).next_power_of_two();
+    ring.max((work.capacity + 1) * span) / span * span
+}
+
 impl<'l> End<'l> {
     fn new(memory: &'l Memory, work: &Work) -> Self {
         let span = span_of(work.payload);
@@ -55,7 +63,7 @@ impl<'l> End<'l> {
             offset: 0,
             head: 0,
             span,
-            space: work.capacity * span,
+            space: space_of(work),
         }
     }
 
@@ -135,7 +143,7 @@ impl<P: Payload> Transport<P> for Records {
         if work.producers + work.consumers != 2 {
             return Err(Cannot("it is for one sender and one receiver".to_owned()));
         }
-        let bytes = SPACE + work.capacity * span_of(work.payload);
+        let bytes = SPACE + space_of(work);
         Memory::new(bytes).map_err(|error| Cannot(error.to_string()))
     }
 
@@ -169,7 +177,7 @@ impl<P: Payload> Send<P> for End<'_> {
     /// The first header is stored last.
     #[inline(always)]
     fn try_send_batch(&mut self, payload: P, number: u64, count: usize) -> usize {
-        if !self.has_room(1) {
+        if count == 0 || !self.has_room(1) {
             return 0;
         }
         let first = self.offset;
@@ -233,7 +241,9 @@ mod tests {
             producers: 1,
             consumers: 1,
         };
-        let memory = Memory::new(SPACE + RECORDS * span_of(64)).expect("room");
+        let memory = Memory::new(SPACE + space_of(&work)).expect("room");
+        let held = space_of(&work) / span_of(64) - 1;
+        assert!(held >= RECORDS);
         let (mut tx, mut rx) = (End::new(&memory, &work), End::new(&memory, &work));
         let payload = Fixed::<8>;
         let (mut sent, mut read) = (0, 0);
@@ -242,7 +252,7 @@ mod tests {
                 1 => usize::from(tx.try_send(payload, sent as u64)),
                 batch => tx.try_send_batch(payload, sent as u64, batch),
             };
-            assert!(sent - read < RECORDS, "the header behind needs room too");
+            assert!(sent - read <= held, "the header behind needs room too");
             let most = (sent - read).div_ceil(2);
             let count = rx.try_receive_batch(payload, most, |number| {
                 assert_eq!(number, Some(read as u64));
@@ -254,7 +264,7 @@ mod tests {
             read += 1;
         }
         assert_eq!(read, sent);
-        assert_eq!(tx.try_send_batch(payload, 0, 9), RECORDS - 1);
+        assert_eq!(tx.try_send_batch(payload, 0, 2 * held), held);
         assert!(!tx.try_send(payload, 0), "full");
     }
 }

@@ -1,9 +1,9 @@
 //! The floor of many senders and many receivers: slots with words, an exchange and a store a side.
 //!
-//! The same words and payloads as the slot ring's. Whoever wants a slot exchanges its word, so that
-//! nobody else has it, and stores the word again when done: that is the least for a ring whose
+//! As many bytes in as many lines as the slot ring's. Whoever wants a slot exchanges its word, so
+//! that nobody else has it, and stores the word again when done: that is the least for a ring whose
 //! claims say that they are taken. What the ring adds is left out: whose the claim is, what becomes
-//! of it when that one dies, whether somebody sleeps.
+//! of it when that one dies, a record's length and tag, whether somebody sleeps.
 //!
 //! # Invariants
 //! 1. A slot goes through FREE, WRITING, FULL and READING of each lap, and then to FREE of the next
