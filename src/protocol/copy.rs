@@ -86,3 +86,66 @@ pub fn empty<A: Attachment>(store: &A::Store, offset: u64, target: &mut [u8]) {
     // - `target` is the caller's own memory: a `&mut` cannot overlap the ring.
     unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::cell::RefCell;
+
+    use super::touch;
+    use crate::layout::{Control, Row};
+    use crate::protocol::{Attachment, Owner, Store};
+    use crate::spsc;
+    use crate::sync::{AtomicU64, ReadLease, WriteLease};
+
+    /// Another store, and where its words were asked for.
+    struct Watched<'s, S> {
+        store: &'s S,
+        words: RefCell<Vec<u64>>,
+    }
+
+    // SAFETY: each call is the other store's, which keeps the contract.
+    unsafe impl<S: Store> Store for Watched<'_, S> {
+        fn control(&self) -> &Control {
+            self.store.control()
+        }
+        fn row(&self, owner: Owner) -> &Row {
+            self.store.row(owner)
+        }
+        fn participants(&self) -> u16 {
+            self.store.participants()
+        }
+        fn word(&self, offset: u64) -> &AtomicU64 {
+            self.words.borrow_mut().push(offset);
+            self.store.word(offset)
+        }
+        fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+            self.store.bytes(offset, len)
+        }
+        fn write_lease(&self, offset: u64, len: u64) -> WriteLease {
+            self.store.write_lease(offset, len)
+        }
+        fn read_lease(&self, offset: u64, len: u64) -> ReadLease {
+            self.store.read_lease(offset, len)
+        }
+    }
+
+    #[test]
+    fn a_word_of_every_page_is_loaded_and_none_twice_or_outside() {
+        let (producer, _consumer) = spsc::Options::new(1 << 16).heap().expect("memory");
+        let store = producer.participant().attachment().store();
+        let touched = |offset, len| {
+            let words = RefCell::default();
+            let watched = Watched { store, words };
+            touch(&watched, offset, len);
+            watched.words.into_inner()
+        };
+        assert_eq!(touched(8, 0), [0; 0]);
+        assert_eq!(touched(8, 1), [8]);
+        assert_eq!(touched(8, 8), [8]);
+        assert_eq!(touched(8, 9), [8, 16]);
+        assert_eq!(touched(4088, 4096), [4088, 8176]);
+        assert_eq!(touched(4088, 4097), [4088, 8184]);
+        assert_eq!(touched(8, 3 * 4096), [8, 4104, 8200, 12288]);
+        assert_eq!(touched(4092, 5), [4088, 4096]);
+    }
+}
