@@ -132,9 +132,9 @@ pub struct BenchArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// annulus' byte ring: one producer, one consumer.
+    /// annulus' byte ring, one producer and one consumer; and the same records without a ring.
     Spsc,
-    /// annulus' slot ring: many of both.
+    /// annulus' slot ring, many of both; and the same slots without what a ring adds.
     Mpmc,
     /// Pipe, UNIX sockets, TCP, eventfd, POSIX queue.
     Kernel,

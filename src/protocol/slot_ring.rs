@@ -81,7 +81,7 @@ impl Held {
 
     /// Where in the order of claims it is.
     pub fn position<S: Store + ?Sized>(&self, shape: &Shape, store: &S) -> u64 {
-        // relaxed: any position that is not 2^46 laps away tells what the word's lap leaves out.
+        // relaxed: any position within 2^46 laps of it tells what the word's lap leaves out.
         let near = store.control().head.position.load(Ordering::Relaxed);
         position_of(shape, near, self.index(shape), self.word)
     }

@@ -98,7 +98,7 @@ pub fn climb(choice: &Choice, cpus: &[usize]) -> Vec<Bench> {
     let benches = works.into_iter().map(|(work, with_kernel)| {
         let mut contenders = Vec::new();
         let backing = choice.backing;
-        // Neither of the bare ones sleeps.
+        // Beside each ring the same work without what it adds; neither of the bare ones sleeps.
         let spins = work.waiting != Waiting::Block;
         if choice.has(Kind::Spsc) && work.producers + work.consumers == 2 {
             contenders.push(contender!(work.payload, Spsc { backing }));

@@ -9,7 +9,7 @@
 //! | [`payload`] | what a record holds, how it is written and checked |
 //! | [`work`] | what is done in a slice: pattern, payload, batch, wait, players, capacity |
 //! | [`transport`] | the traits that a contender implements |
-//! | [`contenders`], [`floors`] | annulus and the kernel's ways; what the machine itself takes |
+//! | [`contenders`], [`floors`] | annulus, the kernel's ways; what the machine takes without them |
 //! | [`mod@contender`] | a contender as the slices see it |
 //! | [`players`], [`control`], [`memory`] | the processes of a slice, and where they meet |
 //! | [`loops`], [`pace`], [`tally`], [`clock`] | what players do, how it is timed, checked |

@@ -164,14 +164,7 @@ impl<P: Payload> Transport<P> for Records {
 impl<P: Payload> Send<P> for End<'_> {
     #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
-        if !self.has_room(1) {
-            return false;
-        }
-        let first = self.offset;
-        self.write(payload, number);
-        self.store_header(self.offset, 0, Ordering::Relaxed);
-        self.store_header(first, RECORD, Ordering::Release);
-        true
+        self.try_send_batch(payload, number, 1) == 1
     }
 
     /// The first header is stored last.
@@ -198,11 +191,7 @@ impl<P: Payload> Send<P> for End<'_> {
 impl<P: Payload> Receive<P> for End<'_> {
     #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
-        let there = self.read(payload, seen);
-        if there {
-            self.release();
-        }
-        there
+        self.try_receive_batch(payload, 1, seen) == 1
     }
 
     #[inline(always)]
