@@ -20,7 +20,8 @@ fn stream(flaw: Flaw) -> Result<annulus_lab::Found, Fault> {
 fn broken(outcome: Result<annulus_lab::Found, Fault>) -> String {
     match outcome {
         Err(Fault::Broken(why)) => why,
-        other => panic!("expected it to be broken: {other:?}"),
+        Err(other) => panic!("expected it to be broken: {other:?}"),
+        Ok(found) => panic!("expected it to be broken: {} records came", found.records),
     }
 }
 
