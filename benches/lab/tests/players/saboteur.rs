@@ -29,8 +29,8 @@ pub enum Flaw {
     Crawls,
 }
 
-/// It strikes at these records, one in a thousand, and the first: on a busy machine a slice may have
-/// few.
+/// It strikes at these records, the first and then one in a thousand: on a busy machine a slice may
+/// have few.
 fn strikes(number: u64) -> bool {
     number.is_multiple_of(1000) && number < LAST - 1
 }
