@@ -198,12 +198,13 @@ fn on_the_ring_itself_a_read_lock_would_keep_a_dead_participant_alive() {
     used.write_all_at(&1_u32.to_le_bytes(), 4096).unwrap();
 
     let observer = open_anew(&ring, false).unwrap();
-    fcntl(&observer, FcntlArg::F_OFD_SETLK(&file_lock(libc::F_RDLCK))).unwrap();
+    // It waits: until it executes its program, a child that another test has just made keeps what
+    // it was born with, the dead one's descriptor and lock too.
+    fcntl(&observer, FcntlArg::F_OFD_SETLKW(&file_lock(libc::F_RDLCK))).unwrap();
     let at = Location::fd(ring.try_clone().unwrap());
     let done = recover(&at, &RecoverOptions::default()).unwrap();
     assert_eq!(done.participants, 0);
-    // Let go of by name: a child that another test has just forked keeps the descriptor, and a lock
-    // that ends by closing, until it executes its program.
+    // By name, for the same reason.
     fcntl(&observer, FcntlArg::F_OFD_SETLK(&file_lock(libc::F_UNLCK))).unwrap();
     let done = recover(&at, &RecoverOptions::default()).unwrap();
     assert_eq!(done.participants, 1);
