@@ -114,6 +114,12 @@ pub struct Control {
     pub tail: TailLine,
     pub head: HeadLine,
     pub consumer: ConsumerLine,
+    /// SPSC: where the newest records came from, if they came over a bridge.
+    #[cfg(not(loom))]
+    pub origins: OriginLine,
+    /// Who must have confirmed a record before the bridge that reads this ring releases it.
+    #[cfg(not(loom))]
+    pub subscribers: [Subscriber; SUBSCRIBERS],
 }
 
 /// Read often, written rarely, so that it stays shared in every cache.
@@ -177,6 +183,48 @@ pub struct JournalEntry {
     #[cfg(not(loom))]
     pub reserved: [AtomicU64; 2],
 }
+
+/// Written by a producer that publishes records of another ring, before each publication.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct OriginLine {
+    pub entries: [OriginEntry; 2],
+}
+
+/// How far another ring's records had come when this one's ended at `end`.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(C)]
+pub struct OriginEntry {
+    /// The end of the publication, with bit 0 set; 0 says nothing.
+    pub end: AtomicU64,
+    /// Records of the other ring up to there, since it was created.
+    pub records: AtomicU64,
+    pub ring_id: [AtomicU64; 2],
+    pub generation: AtomicU64,
+    /// Of a ring whose records have no numbers of their own: the bridge that numbered them.
+    pub life: AtomicU64,
+    pub reserved: [AtomicU64; 2],
+}
+
+/// A name, written by the consumer.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(C)]
+pub struct Subscriber {
+    /// Bytes of the name, 0 for an entry that nobody has. Stored last.
+    pub len: AtomicU64,
+    /// UTF-8, zeroes behind it.
+    pub name: [AtomicU64; 7],
+}
+
+/// How many subscribers a ring can be held for.
+#[cfg(not(loom))]
+pub const SUBSCRIBERS: usize = 16;
+/// Longest name of a subscriber in bytes.
+#[cfg(not(loom))]
+pub const SUBSCRIBER_NAME_BYTES: usize = 56;
 
 /// One participant. Written only by whoever holds the lock of its byte.
 #[derive(Debug)]
@@ -281,6 +329,36 @@ impl Control {
                 claim: AtomicU64::new(origin),
                 journal: [entry(), entry()],
             },
+            #[cfg(not(loom))]
+            origins: OriginLine {
+                entries: core::array::from_fn(|_| OriginEntry::new()),
+            },
+            #[cfg(not(loom))]
+            subscribers: core::array::from_fn(|_| Subscriber::new()),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl OriginEntry {
+    fn new() -> Self {
+        Self {
+            end: AtomicU64::new(0),
+            records: AtomicU64::new(0),
+            ring_id: zeroes(),
+            generation: AtomicU64::new(0),
+            life: AtomicU64::new(0),
+            reserved: zeroes(),
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Subscriber {
+    fn new() -> Self {
+        Self {
+            len: AtomicU64::new(0),
+            name: zeroes(),
         }
     }
 }
@@ -353,7 +431,13 @@ const _: () = {
     assert!(offset_of!(Control, tail) == 384);
     assert!(offset_of!(Control, head) == 512);
     assert!(offset_of!(Control, consumer) == 640);
-    assert!(size_of::<Control>() == 768);
+    assert!(offset_of!(Control, origins) == 768);
+    assert!(offset_of!(Control, subscribers) == 896);
+    assert!(size_of::<Control>() == 1920);
+    assert!(size_of::<OriginEntry>() == 64);
+    assert!(size_of::<OriginLine>() == 128);
+    assert!(size_of::<Subscriber>() == 64);
+    assert!(SUBSCRIBER_NAME_BYTES == 7 * 8);
     assert!(offset_of!(StateLine, real_fences) == 4);
     assert!(offset_of!(StateLine, recovery_epoch) == 8);
     assert!(offset_of!(TailLine, claim) == 8);

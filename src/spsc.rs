@@ -19,6 +19,10 @@ mod options;
 mod producer;
 
 pub use crate::protocol::byte_ring::Mark;
+#[cfg(not(loom))]
+pub use crate::protocol::byte_ring::Origin;
+#[cfg(not(loom))]
+pub use consumer::Run;
 pub use consumer::{Consumer, Peeked, Record};
 pub use options::Options;
 pub use producer::{Batch, BatchClaim, Claim, Producer};

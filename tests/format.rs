@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use annulus::segment::{RecoverOptions, inspect, recover};
+use annulus::spsc::Origin;
 use annulus::typed::{Element, schema_hash};
 use annulus::{Location, Redelivery, TryReadError, mpmc, spsc};
 use bytemuck::{Pod, Zeroable};
@@ -24,7 +25,7 @@ const ROW_BYTES: u64 = 512;
 const DATA: u64 = 64 * 1024;
 
 /// Where parts of the file are, for people who read the golden images.
-const NAMES: [(u64, &str); 42] = [
+const NAMES: [(u64, &str); 53] = [
     (0, "magic"),
     (8, "version, byte_order"),
     (16, "incompatible_features"),
@@ -67,6 +68,17 @@ const NAMES: [(u64, &str); 42] = [
     (2704, "consumer journal 0, records"),
     (2728, "consumer journal 1, end"),
     (2736, "consumer journal 1, records"),
+    (2816, "origin 0, end"),
+    (2824, "origin 0, records"),
+    (2832, "origin 0, ring_id"),
+    (2840, "origin 0, ring_id"),
+    (2848, "origin 0, generation"),
+    (2856, "origin 0, life"),
+    (2944, "subscriber 0, len"),
+    (2952, "subscriber 0, name"),
+    (2960, "subscriber 0, name"),
+    (3008, "subscriber 1, len"),
+    (3016, "subscriber 1, name"),
 ];
 
 /// The same within a row.
@@ -115,6 +127,14 @@ impl Element for Quote {
     const SCHEMA: u64 = schema_hash("three words");
 }
 
+/// Where the newest record of the byte ring came from.
+const ORIGIN: Origin = Origin {
+    ring_id: *b"the other ring's",
+    generation: 3,
+    life: 5,
+    records: 1000,
+};
+
 /// A ring's place, removed with the test.
 struct Place {
     _folder: tempfile::TempDir,
@@ -149,7 +169,9 @@ fn spsc_image() -> String {
     producer.try_push(1, b"released").expect("space");
     producer.try_push(2, b"read").expect("space");
     producer.try_push(3, &[0x33; 17]).expect("space");
-    producer.try_push(u32::MAX, b"").expect("space");
+    let mut batch = producer.batch();
+    batch.try_push(u32::MAX, b"").expect("space");
+    batch.commit_from(&ORIGIN);
     let mark = consumer.try_peek().expect("a record").mark();
     assert_eq!(consumer.release_to(mark), 1);
     assert_eq!(consumer.try_peek().expect("a record").tag(), 2);
@@ -314,6 +336,7 @@ fn a_byte_ring_of_version_1_is_recovered_and_read() {
     // SAFETY: as for the consumer.
     let mut producer = unsafe { spsc::Producer::attach(&place.path) }.expect("its place is free");
     assert_eq!(producer.committed_records(), 4);
+    assert_eq!(producer.origin(), Some(ORIGIN));
     producer.try_push(5, b"more").expect("the ring is empty");
     assert_eq!(consumer.try_pop(&mut payload), Ok(5));
 }

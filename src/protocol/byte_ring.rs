@@ -31,6 +31,9 @@
 //! the whole one. The consumer writes its entry before its single store of the head, so the entry
 //! whose end equals the head is the true one, found the same way.
 //!
+//! # Origins
+//! A producer that publishes another ring's records may say how far they reach: see `origin`.
+//!
 //! # Who may touch what
 //! Headers, tail line: the producer stores, the consumer loads headers. Head and consumer line: the
 //! consumer stores, the producer loads the head. The lock's holder in place of a dead one.
@@ -41,7 +44,7 @@
 //! - `head-release`: store in [`Reader::release_to`] -> load in [`Writer::claim`]; carries "no
 //!   borrow is left".
 //! - `death-order`: stores that must not be exchanged although no living party looks: claim mark,
-//!   journal, header, claim mark -> loads by a successor or an observer.
+//!   origin, journal, header, claim mark -> loads by a successor or an observer.
 //! - `close`: claim mark, barrier, load of `closed` in [`Writer::claim`] -> store of `closed`,
 //!   barrier, load of the claim mark in [`Reader::drained`].
 //!
@@ -49,11 +52,15 @@
 //! Producer dead before the publishing store: no trace but its claim mark. After it: whole records.
 //! Consumer dead before the store of the head: everything from the head on is delivered again.
 
+#[cfg(not(loom))]
+mod origin;
 mod reader;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod writer;
 
+#[cfg(not(loom))]
+pub use origin::{Origin, origin_at};
 pub use reader::{Found, Mark, ReadRefusal, Reader};
 pub use writer::{Span, WriteRefusal, Writer};
 

@@ -336,6 +336,86 @@ impl<A: ZeroCopy> Consumer<A> {
     }
 }
 
+#[cfg(not(loom))]
+impl<A: ZeroCopy> Consumer<A> {
+    /// Reads on for as long as committed records lie one behind the other, without releasing any:
+    /// at least one, of `max_bytes` with their headers at most unless the first alone is longer.
+    ///
+    /// # Errors
+    /// See [`TryReadError`].
+    pub fn try_peek_run(&mut self, max_bytes: u64) -> Result<Run, TryReadError> {
+        if !self.participant.attachment().is_here() {
+            return Err(self.participant.gone());
+        }
+        let store = self.participant.store();
+        let run = match self.reader.read_run(&self.shape, store, max_bytes) {
+            Ok((start, end)) => Run { start, end },
+            Err(_) if !self.participant.is_whole() => return Err(self.participant.gone()),
+            Err(ReadRefusal::Damaged(damage)) => return Err(TryReadError::Damaged(damage)),
+            Err(ReadRefusal::Empty) => {
+                return Err(empty_or_closed(
+                    &self.participant,
+                    &self.shape,
+                    &mut self.reader,
+                ));
+            }
+        };
+        let offset = self.shape.offset(run.start.position());
+        if !self.participant.is_whole_at(offset, run.bytes()) {
+            return Err(self.participant.gone());
+        }
+        Ok(run)
+    }
+
+    /// The bytes of a run as they lie in the ring, headers and padding included; none if it was
+    /// released meanwhile, or read again after [`rewind`](Self::rewind), or is another consumer's.
+    #[expect(clippy::cast_possible_truncation, reason = "the ring lies in memory")]
+    pub fn run_bytes(&self, run: &Run) -> &[u8] {
+        let here = self.participant.attachment().is_here();
+        if !here || !self.reader.holds(run.start, run.end) {
+            return &[];
+        }
+        let offset = self.shape.offset(run.start.position());
+        let bytes = run.bytes();
+        let start = self.participant.store().bytes(offset, bytes);
+        // SAFETY:
+        // - `start` is valid for `bytes` bytes while the consumer is borrowed: `Store`. A run does
+        //   not wrap: `read_run`.
+        // - Nobody writes them until they are released, which takes `&mut self`: headers and
+        //   payloads lie between head and committed end (byte_ring INV-3), in a mapped file by the
+        //   contract of the unsafe attach, on the heap because only our handles reach the memory
+        //   (`ZeroCopy`).
+        // - They are initialised: the memory began as zeroes.
+        unsafe { core::slice::from_raw_parts(start, bytes as usize) }
+    }
+}
+
+/// Records that lie one behind the other, read and not released.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    start: Mark,
+    end: Mark,
+}
+
+#[cfg(not(loom))]
+impl Run {
+    /// Before its first record.
+    pub fn start(&self) -> Mark {
+        self.start
+    }
+
+    /// Behind its last record.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// Bytes in the ring, headers and padding included.
+    pub fn bytes(&self) -> u64 {
+        self.end.position().wrapping_sub(self.start.position())
+    }
+}
+
 crate::handle::pollable!(Consumer, Side::Items, "there may be a record");
 
 #[cfg(all(feature = "tokio", not(loom)))]

@@ -8,6 +8,8 @@ use crate::Mapped;
 use crate::error::{ClaimError, TryClaimError};
 use crate::handle::{Participant, Side};
 use crate::layout::{COMMITTED, FULL};
+#[cfg(not(loom))]
+use crate::protocol::byte_ring;
 use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
 use crate::protocol::{Attachment, Owner, Store, ZeroCopy, copy, slot_ring};
 use crate::sync::WriteLease;
@@ -176,6 +178,27 @@ impl<A: Attachment> Producer<A> {
         self.writer.publish(&self.shape, self.participant.store());
         self.participant.count(COMMITTED, records);
         self.participant.wake(Side::Items);
+    }
+
+    #[cfg(not(loom))]
+    fn publish_from(&mut self, origin: &super::Origin) {
+        if !self.participant.attachment().is_here() {
+            return;
+        }
+        let records = self.writer.staged_records();
+        self.writer
+            .publish_from(&self.shape, self.participant.store(), origin);
+        self.participant.count(COMMITTED, records);
+        self.participant.wake(Side::Items);
+    }
+
+    /// Where the newest records that were committed with [`Batch::commit_from`] came from.
+    #[cfg(not(loom))]
+    pub fn origin(&self) -> Option<super::Origin> {
+        if !self.participant.attachment().is_here() {
+            return None;
+        }
+        byte_ring::origin_at(self.participant.store(), self.writer.tail())
     }
 
     /// Takes the claim mark away; a consumer of a closed ring may wait for that.
@@ -541,6 +564,16 @@ impl<A: ZeroCopy> Batch<'_, A> {
     pub fn commit(self) {
         if !self.is_empty() {
             self.producer.publish();
+        }
+    }
+
+    /// Makes all records visible at once, and with them how far they reach in the ring from which
+    /// they were copied: [`Producer::origin`] tells either the old origin or this one, whenever the
+    /// process dies. An empty batch says nothing.
+    #[cfg(not(loom))]
+    pub fn commit_from(self, origin: &super::Origin) {
+        if !self.is_empty() {
+            self.producer.publish_from(origin);
         }
     }
 }

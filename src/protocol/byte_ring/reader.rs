@@ -258,6 +258,48 @@ impl Reader {
         records
     }
 
+    /// Reads on for as long as records lie one behind the other: at least one, and `max_bytes` with
+    /// their headers at most, unless the first one is longer. Returns where the first header stands
+    /// and the end of the last record, releasing none.
+    ///
+    /// # Errors
+    /// See [`ReadRefusal`]; only of the first record.
+    #[cfg(not(loom))]
+    pub fn read_run<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        max_bytes: u64,
+    ) -> Result<(Mark, Mark), ReadRefusal> {
+        let before = self.next.records;
+        let found = self.read(shape, store)?;
+        let start = self.mark(Place {
+            position: self.next.position.wrapping_sub(span_of(found.len)),
+            records: before,
+        });
+        let mut end = self.next;
+        // Each step goes on by a record, and all of them end at the end of the ring.
+        while let Ok(found) = self.read(shape, store) {
+            let follows = self.before == end.position
+                && self.next.position.wrapping_sub(span_of(found.len)) == end.position;
+            let bytes = self.next.position.wrapping_sub(start.position());
+            if !follows || shape.offset(end.position) == 0 || bytes > max_bytes {
+                self.unread(store);
+                break;
+            }
+            end = self.next;
+        }
+        Ok((start, self.mark(end)))
+    }
+
+    /// Whether everything from `start` to `end` was read by this reader and is not released.
+    #[cfg(not(loom))]
+    pub fn holds(&self, start: Mark, end: Mark) -> bool {
+        let from = start.position().wrapping_sub(self.released.position);
+        let to = end.position().wrapping_sub(self.released.position);
+        from <= to && self.may_go_to(start) && self.may_go_to(end)
+    }
+
     /// Whether the mark is this reader's, and of what it has read and not released.
     fn may_go_to(&self, mark: Mark) -> bool {
         let held = self.next.position.wrapping_sub(self.released.position);

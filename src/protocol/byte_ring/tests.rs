@@ -1,10 +1,10 @@
 //! The journal, word by word: what a death between any two stores of it leaves is read rightly.
 
 use super::{
-    HEADER, Mark, PADDING, Place, RECORD, ReadRefusal, Reader, Shape, Writer, committed_end,
-    released_end, span_of,
+    HEADER, Mark, Origin, PADDING, Place, RECORD, ReadRefusal, Reader, Shape, Writer,
+    committed_end, origin, origin_at, released_end, span_of,
 };
-use crate::layout::JournalEntry;
+use crate::layout::{JournalEntry, OriginEntry};
 use crate::protocol::heap::HeapRing;
 use crate::protocol::{Owner, Store, recovery};
 use crate::spsc;
@@ -348,4 +348,113 @@ fn a_header_that_no_correct_producer_writes_is_damage() {
     header(4088, 1, RECORD);
     assert_eq!(reader.release_to(&*ring, reader.next()), 3);
     assert!(damaged(&mut reader), "beyond the end of the ring");
+}
+
+fn from(records: u64) -> Origin {
+    Origin {
+        ring_id: [7; 16],
+        generation: 8,
+        life: records ^ 9,
+        records,
+    }
+}
+
+fn publish_from(shape: &Shape, ring: &HeapRing, writer: &mut Writer, records: u64) {
+    let span = writer.claim(shape, ring, 8, false).expect("there is room");
+    writer.stage(shape, ring, span, 7, 8);
+    writer.publish_from(shape, ring, &from(records));
+}
+
+/// In the order in which they are stored.
+fn words(entry: &OriginEntry) -> [&crate::sync::AtomicU64; 6] {
+    let [low, high] = &entry.ring_id;
+    let OriginEntry {
+        records,
+        generation,
+        life,
+        end,
+        ..
+    } = entry;
+    [records, low, high, generation, life, end]
+}
+
+/// The bridge dies after each store that says where a batch comes from; then somebody commits a
+/// record of his own, which ends where the batch would have ended.
+#[test]
+fn an_origin_is_told_of_what_is_committed_and_of_nothing_else() {
+    for published in 0..4_u64 {
+        for stores in 0..=6 {
+            let (shape, ring) = ring_at(0_u64.wrapping_sub(32));
+            let mut writer = Writer::resume(&shape, &*ring).unwrap();
+            for number in 1..=published {
+                publish_from(&shape, &ring, &mut writer, 100 * number);
+            }
+            let expected = (published > 0).then(|| from(100 * published));
+            let entries = &ring.control().origins.entries;
+            let before = entries
+                .each_ref()
+                .map(|entry| words(entry).map(|word| word.load(Relaxed)));
+            let end = writer.tail().wrapping_add(span_of(8));
+            origin::announce(&*ring, writer.tail(), end, &from(900));
+            for (entry, old) in entries.iter().zip(before) {
+                for (word, old) in words(entry).iter().zip(old).skip(stores) {
+                    word.store(old, Relaxed);
+                }
+            }
+            let state = format!("{published} published, {stores} stores of the next");
+            assert_eq!(origin_at(&*ring, writer.tail()), expected, "{state}");
+
+            let mut writer = Writer::resume(&shape, &*ring).unwrap();
+            assert_eq!(
+                origin_at(&*ring, writer.tail()),
+                expected,
+                "{state}, attached"
+            );
+            publish(&shape, &ring, &mut writer, 8);
+            assert_eq!(
+                origin_at(&*ring, writer.tail()),
+                expected,
+                "{state}, another's"
+            );
+            publish_from(&shape, &ring, &mut writer, 901);
+            let found = origin_at(&*ring, writer.tail());
+            assert_eq!(found, Some(from(901)), "{state}, the next bridge");
+        }
+    }
+}
+
+#[test]
+fn a_run_ends_with_the_ring_or_where_it_is_told_to() {
+    let (shape, ring) = ring_at(0);
+    let mut writer = Writer::resume(&shape, &*ring).unwrap();
+    let mut reader = Reader::resume(&shape, &*ring).unwrap();
+    assert_eq!(reader.read_run(&shape, &*ring, 64), Err(ReadRefusal::Empty));
+    for lap in 0..9 {
+        // 250 records of 16 bytes: two short of the end, then padding, or over the very end.
+        for _ in 0..250 {
+            publish(&shape, &ring, &mut writer, 8);
+        }
+        let mut records = 0;
+        while let Ok((start, end)) = reader.read_run(&shape, &*ring, 200) {
+            let bytes = end.position() - start.position();
+            assert_eq!(bytes, 16 * (end.records() - start.records()));
+            assert!(shape.offset(start.position()) + bytes <= 4096 && bytes <= 200);
+            assert!(reader.holds(start, end));
+            assert_eq!(start.records(), 250 * lap + records);
+            records += end.records() - start.records();
+            if records.is_multiple_of(3) {
+                reader.release_to(&*ring, end);
+                assert!(!reader.holds(start, end));
+            }
+        }
+        assert_eq!(records, 250);
+        reader.release_all(&*ring);
+    }
+    // One that is longer than a run may be comes alone.
+    publish(&shape, &ring, &mut writer, 900);
+    publish(&shape, &ring, &mut writer, 8);
+    let (start, end) = reader.read_run(&shape, &*ring, 200).unwrap();
+    assert_eq!(end.records() - start.records(), 1);
+    reader.rewind(&*ring);
+    assert!(!reader.holds(start, end), "it is read again first");
 }

@@ -90,6 +90,8 @@ impl Writer {
         }
         // relaxed: the header at the committed end is EMPTY already (INV-2).
         shape.word(store, end).store(0, Ordering::Relaxed);
+        #[cfg(not(loom))]
+        super::origin::settle(store, end);
         Ok(Self {
             tail: end,
             records,
@@ -284,6 +286,20 @@ impl Writer {
         self.publish_to(shape, store, first, end, records);
         self.staged = 0;
         self.staged_records = 0;
+    }
+
+    /// The same, of records that are another ring's up to `origin`: both come true at once.
+    #[cfg(not(loom))]
+    pub fn publish_from<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        origin: &super::Origin,
+    ) {
+        if self.staged > 0 {
+            super::origin::announce(store, self.tail, self.staged_end(), origin);
+            self.publish(shape, store);
+        }
     }
 
     /// Makes `records` records before `end` visible by their first header, the one at the tail.
