@@ -3,6 +3,7 @@
 //! - [`spsc`]: one producer, one consumer, records of any length in a byte ring.
 //! - [`mpmc`]: many producers and consumers, records in slots of one size.
 //! - [`typed`]: either of them, for one type of plain old data.
+//! - `bridge`, with the feature `bridge-tcp`: a ring's records to another machine.
 #![cfg_attr(not(test), deny(clippy::disallowed_types, clippy::disallowed_methods))]
 #![cfg_attr(
     loom,
@@ -18,6 +19,8 @@ compile_error!(
      and membarrier(2). Elsewhere only `--cfg loom` builds, with the heap rings."
 );
 
+#[cfg(all(feature = "bridge-tcp", not(loom)))]
+pub mod bridge;
 mod constructors;
 mod error;
 mod geometry;

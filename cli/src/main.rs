@@ -5,6 +5,7 @@
 //! again, [`output`] writes and knows how far it came, [`progress`] shows what goes by.
 
 mod bench;
+mod bridge;
 mod create;
 mod demo;
 mod framing;
@@ -46,15 +47,16 @@ Examples:
   annulus recv /dev/shm/a.ring | tar x -C /tmp/copy
   annulus stat /dev/shm/a.ring
   annulus rm /dev/shm/a.ring
+  annulus bridge ring:/dev/shm/a.ring tcp-listen://0.0.0.0:7400   to other machines
   annulus bench round-trip/64B                       how fast it is here
 
 Exit codes:
   0  done; also if the reader of the output went away (`| head`)
   1  answered no: `demo` lost something, `rm` refused because somebody is attached,
-     `recv --count` met the end first
+     `recv --count` met the end first, `bridge` was ended before all was confirmed
   2  failed: see the `error:` and `hint:` lines on stderr, or wrong usage
   A command that SIGINT or SIGTERM ends detaches first, then dies of that signal: 130 or 143 in
-  the shell.
+  the shell. `bridge` drains instead, and exits with 0 or 1.
 
 Trust:
   Whoever may write to the ring's file is trusted to use it through annulus only. Hence the mode
@@ -72,6 +74,8 @@ enum Command {
     Send(send::SendArgs),
     /// Writes what comes out of a ring to standard output.
     Recv(recv::RecvArgs),
+    /// Moves records between a ring and a network, so that none is lost.
+    Bridge(bridge::BridgeArgs),
     /// Shows a ring: its fill, who is attached, and who holds what. Joins nothing, writes nothing.
     Stat(stat::StatArgs),
     /// Mends what dead participants have left. The living do so too, when it matters.
@@ -122,6 +126,7 @@ fn main() -> ExitCode {
         Command::Create(args) => create::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Recv(args) => recv::run(&args),
+        Command::Bridge(args) => bridge::run(&args),
         Command::Stat(args) => stat::run(&args),
         Command::Recover(args) => recover::run(&args),
         Command::Rm(args) => rm::run(&args),

@@ -61,6 +61,11 @@ impl Stop {
         SIGNAL.load(Ordering::Relaxed) != 0
     }
 
+    /// Becomes readable with the first signal, and stays so.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+
     /// Waits until `fd` can be read or written without waiting; false if it is time to stop.
     pub fn wait_for(&self, fd: BorrowedFd<'_>, what: For) -> io::Result<bool> {
         let flags = match what {

@@ -1,0 +1,102 @@
+//! UNIX stream sockets. At most once with a plain peer, else what the driver makes of it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::{Connected, Mode, Port, no_listener, none_is_later};
+
+/// A socket's path, to call or to be called at.
+#[derive(Debug)]
+pub(in crate::bridge) struct UnixPort {
+    path: PathBuf,
+    mode: Mode,
+    listener: Option<UnixListener>,
+}
+
+impl UnixPort {
+    pub(in crate::bridge) fn new(path: &Path, mode: Mode) -> Self {
+        Self {
+            path: path.to_owned(),
+            mode,
+            listener: None,
+        }
+    }
+
+    fn connected(stream: UnixStream) -> io::Result<Connected> {
+        stream.set_nonblocking(true)?;
+        // The kernel's word, given when they connected.
+        let peer = match getsockopt(&stream, PeerCredentials) {
+            Ok(peer) => format!("pid {}, uid {}", peer.pid(), peer.uid()),
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(Connected {
+            stream: Box::new(stream),
+            peer,
+        })
+    }
+
+    /// Takes away a socket at which nobody listens, as one that was killed leaves it.
+    fn sweep(&self) -> io::Result<()> {
+        let is_socket = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| metadata.file_type().is_socket());
+        if !is_socket {
+            return Ok(());
+        }
+        match UnixStream::connect(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(&self.path)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Port for UnixPort {
+    fn dials(&self) -> bool {
+        self.mode == Mode::Dial
+    }
+
+    fn at(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn dial(&mut self, _patience: Duration) -> io::Result<Connected> {
+        // It blocks only while the listener's queue is full, that is while the listener lives.
+        Self::connected(UnixStream::connect(&self.path)?)
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        self.sweep()?;
+        let listener = UnixListener::bind(&self.path)?;
+        listener.set_nonblocking(true)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<Option<Connected>> {
+        let listener = self.listener.as_ref().ok_or_else(no_listener)?;
+        match none_is_later(listener.accept())? {
+            Some((stream, _)) => Self::connected(stream).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
+    }
+}
+
+impl Drop for UnixPort {
+    fn drop(&mut self) {
+        if self.listener.take().is_some() {
+            // Should it be another's by now, that one is unlucky: it can listen again.
+            let _removed = std::fs::remove_file(&self.path);
+        }
+    }
+}

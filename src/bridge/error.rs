@@ -1,0 +1,149 @@
+//! Why a bridge cannot go on, and why a connection ended.
+
+use std::io;
+use std::time::Duration;
+
+use super::frame::{Code, FrameError, StreamId};
+use crate::segment::AttachError;
+use crate::{Damage, Loss};
+
+/// Why a bridge cannot go on, whatever its peer does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// The ring cannot be attached to.
+    #[error("cannot attach to the ring")]
+    Attach(#[from] AttachError),
+    /// The two ends do not make a bridge.
+    #[error("{0}")]
+    Ends(&'static str),
+    /// An option of an end that this direction does not have.
+    #[error("`{key}` means nothing here: {why}")]
+    Option {
+        /// Its name.
+        key: &'static str,
+        /// Where it has a meaning.
+        why: &'static str,
+    },
+    /// The ring is closed: nothing can be committed.
+    #[error("the ring is closed")]
+    Closed,
+    /// The ring's file was removed, replaced or cut short.
+    #[error("the ring's file is gone: {0:?}")]
+    Lost(Loss),
+    /// The handle belongs to the process that forked this one.
+    #[error("the handle belongs to the process that forked this one")]
+    Forked,
+    /// The ring's memory holds something that no correct participant writes.
+    #[error("the ring is damaged: {0}")]
+    Damaged(#[from] Damage),
+    /// The peer will not talk to us, now or later.
+    #[error("{peer} refuses: {text}")]
+    Refused {
+        /// Who.
+        peer: String,
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        text: String,
+    },
+    /// The sender has another ring than the one whose records we hold.
+    #[error("{peer} sends another ring's records than those held here")]
+    OtherStream {
+        /// Who.
+        peer: String,
+        /// Of which there are records here.
+        held: StreamId,
+        /// Of which records would come.
+        sent: StreamId,
+    },
+    /// A record that the destination's ring can never hold.
+    #[error("a record of {len} bytes is too long, the destination takes at most {max}")]
+    RecordTooLong {
+        /// Its bytes.
+        len: u64,
+        /// The longest that fits.
+        max: u64,
+    },
+    /// The place to listen at is not to be had.
+    #[error("cannot listen at {at}")]
+    Listen {
+        /// Where.
+        at: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system refused a descriptor, a thread, or a wait.
+    #[error("cannot {step}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl BridgeError {
+    pub(super) fn system(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { step, source }
+    }
+
+    /// What one may do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::OtherStream { .. }
+            | Self::Refused {
+                code: Code::OtherStream,
+                ..
+            } => {
+                "if the destination is to go on with the new ring's records, behind those that it \
+                 holds, say `?accept-other-source=yes` once at its end"
+            }
+            Self::Refused {
+                code: Code::NotInvited,
+                ..
+            } => {
+                "raise `subscribers=` at the sending end, or give a place up there with \
+                 `forget=NAME`"
+            }
+            Self::Closed => "open it again with `?reopen=yes`, or `annulus send --reopen`",
+            Self::RecordTooLong { .. } => "create the destination with a larger capacity",
+            _ => return None,
+        })
+    }
+}
+
+/// Why a connection ended. The next one may go better.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The system says so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer hung up.
+    #[error("the peer hung up")]
+    HungUp,
+    /// The peer says things that we do not understand.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The peer says things that make no sense now.
+    #[error("the peer {0}")]
+    Nonsense(&'static str),
+    /// The peer said why it hangs up.
+    #[error("the peer refuses: {text}")]
+    Refused {
+        /// For programs.
+        code: Code,
+        /// For people.
+        text: String,
+    },
+    /// Nothing was heard of the peer.
+    #[error("the peer is silent for {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// Another connection has taken its place.
+    #[error("the same subscriber has connected again")]
+    Superseded,
+    /// It was too far behind, and the policy is to disconnect.
+    #[error("it is too far behind")]
+    TooSlow,
+}

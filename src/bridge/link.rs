@@ -1,0 +1,229 @@
+//! One connection: bytes in, frames out, and the reverse. It owns its socket and knows no ring.
+//!
+//! Reading and writing never block. Records are written from where they lie: the caller lends them
+//! again each time, until the last byte is out, and other frames wait behind them.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use super::adapter::{Connected, Stream};
+use super::error::LinkError;
+use super::frame::{self, Frame, HEADER_BYTES, Head};
+
+/// Most that is read at once.
+const READ_BYTES: usize = 256 << 10;
+/// A buffer that is no longer used as much shrinks to this.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Box<dyn Stream>,
+    peer: String,
+    /// Bytes that came, from `start` on not yet dealt with.
+    input: Vec<u8>,
+    start: usize,
+    /// The frame at `start`, whole and checked.
+    current: Option<Head>,
+    /// Longest body of records that is taken.
+    limit: u32,
+    /// Bytes before the records that are being written.
+    out: Vec<u8>,
+    written: usize,
+    /// Bytes of records that are still to be written behind `out`.
+    lent: usize,
+    /// Bytes to go behind them.
+    behind: Vec<u8>,
+    heard: Instant,
+    said: Instant,
+}
+
+impl Link {
+    pub(super) fn new(connected: Connected, limit: u32, now: Instant) -> Self {
+        Self {
+            stream: connected.stream,
+            peer: connected.peer,
+            input: Vec::new(),
+            start: 0,
+            current: None,
+            limit,
+            out: Vec::new(),
+            written: 0,
+            lent: 0,
+            behind: Vec::new(),
+            heard: now,
+            said: now,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// When bytes last went.
+    pub(super) fn said(&self) -> Instant {
+        self.said
+    }
+
+    /// Reads once what is there. Returns whether anything was.
+    pub(super) fn read(&mut self, now: Instant) -> Result<bool, LinkError> {
+        self.drop_what_was_read();
+        let len = self.input.len();
+        self.input.resize(len + self.room(), 0);
+        let read = self.stream.read(&mut self.input[len..]);
+        self.input.truncate(len + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(LinkError::HungUp),
+            Ok(_) => {
+                self.heard = now;
+                Ok(true)
+            }
+            Err(error) if is_later(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A buffer grows with what has come, never with what a peer says is to come.
+    fn room(&self) -> usize {
+        READ_BYTES.max(self.input.len().min(16 * READ_BYTES))
+    }
+
+    fn drop_what_was_read(&mut self) {
+        if self.start == self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEPT_BYTES);
+        } else if self.start > 0 {
+            self.input.copy_within(self.start.., 0);
+            self.input.truncate(self.input.len() - self.start);
+        }
+        self.start = 0;
+    }
+
+    /// All bytes that came, for who cuts them up himself; see [`take`](Self::take).
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.input[self.start..]
+    }
+
+    /// Goes behind `count` of them.
+    pub(super) fn take(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.input.len());
+    }
+
+    /// The frame that has come, if it is whole; again and again, until [`pass`](Self::pass).
+    pub(super) fn frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
+        let rest = &self.input[self.start..];
+        let Some((header, rest)) = rest.split_first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let head = match self.current {
+            Some(head) => head,
+            None => Head::decode(header, self.limit)?,
+        };
+        let Some(body) = rest.get(..head.body_bytes()) else {
+            return Ok(None);
+        };
+        if self.current.is_none() {
+            head.check(body)?;
+            self.current = Some(head);
+        }
+        Ok(Some(head.frame(body)?))
+    }
+
+    /// Goes behind the frame.
+    pub(super) fn pass(&mut self) {
+        if let Some(head) = self.current.take() {
+            self.take(HEADER_BYTES + head.body_bytes());
+        }
+    }
+
+    /// Says something, as soon as it can be written.
+    pub(super) fn say(&mut self, frame: &Frame<'_>) {
+        if self.lent == 0 {
+            frame.encode(&mut self.out);
+        } else {
+            frame.encode(&mut self.behind);
+        }
+    }
+
+    /// Begins to write records, which are lent to each [`write`](Self::write) until they are out.
+    pub(super) fn begin(&mut self, first: u64, count: u32, records: &[u8]) {
+        debug_assert_eq!(self.lent, 0, "others are being written");
+        self.out.extend(frame::data_head(first, count, records));
+        self.lent = records.len();
+    }
+
+    /// The same, of bytes that are not framed.
+    pub(super) fn begin_plain(&mut self, bytes: usize) {
+        debug_assert_eq!(self.lent, 0, "others are being written");
+        self.lent = bytes;
+    }
+
+    /// Whether records are being written.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent > 0
+    }
+
+    /// Whether anything is to be written.
+    pub(super) fn has_more(&self) -> bool {
+        self.lent > 0 || self.written < self.out.len()
+    }
+
+    /// Writes what the socket takes. `lent` are the records of [`begin`](Self::begin), all of them.
+    /// Returns whether anything was written.
+    pub(super) fn write(&mut self, lent: &[u8], now: Instant) -> Result<bool, LinkError> {
+        let mut any = false;
+        while self.has_more() {
+            let from = lent.len().saturating_sub(self.lent);
+            let parts = [
+                IoSlice::new(&self.out[self.written..]),
+                IoSlice::new(&lent[from..]),
+            ];
+            match self.stream.write_vectored(&parts) {
+                Ok(0) => return Err(LinkError::HungUp),
+                Ok(count) => self.went(count),
+                Err(error) if is_later(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+            any = true;
+            self.said = now;
+        }
+        Ok(any)
+    }
+
+    fn went(&mut self, count: usize) {
+        let of_out = count.min(self.out.len() - self.written);
+        self.written += of_out;
+        self.lent -= (count - of_out).min(self.lent);
+        if self.written == self.out.len() && self.lent == 0 {
+            self.out.clear();
+            self.written = 0;
+            core::mem::swap(&mut self.out, &mut self.behind);
+        }
+    }
+
+    /// Says something as the last thing, without waiting for anything.
+    pub(super) fn part(&mut self, frame: &Frame<'_>) {
+        if self.lent == 0 {
+            self.say(frame);
+            // Whatever comes of it.
+            let _written = self.write(&[], self.said);
+        }
+    }
+
+    /// How long since anything was heard, if that is too long.
+    pub(super) fn silence(&self, now: Instant, limit: Duration) -> Option<Duration> {
+        let silence = now.saturating_duration_since(self.heard);
+        (silence >= limit).then_some(silence)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

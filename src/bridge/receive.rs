@@ -1,0 +1,473 @@
+//! The driver from a sender into a ring.
+//!
+//! It says what its ring holds, and commits what comes. A frame stays where it was received until
+//! all of it is in the ring: a full ring stops the reading, and TCP the sender.
+//!
+//! # Invariants
+//! 1. A record is committed only if it is the next one of its stream.
+//! 2. An ack is said after the commit that it is about.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::Around;
+use super::clock::{Backoff, now};
+use super::error::{BridgeError, LinkError};
+use super::frame::{Code, Frame, Hello, VERSION, Welcome};
+use super::intake::{Intake, check_records};
+use super::link::Link;
+use super::poller::{For, Poller};
+use super::report::{Event, Summary};
+use super::send::{largest_frame, listen, millis};
+use super::subscriber::beat;
+
+/// Longest wait: whether the ring still has a name is looked at as often.
+const BOUND: Duration = Duration::from_millis(250);
+
+struct Receiving<'b> {
+    intake: Intake,
+    around: Around<'b>,
+    name: String,
+    /// Goes on behind another ring's records.
+    accept: bool,
+    session: Option<Session>,
+    backoff: Backoff,
+    unreachable: bool,
+    /// Until when what has come is to be committed.
+    ending: Option<Instant>,
+    summary: Summary,
+}
+
+/// One connection.
+struct Session {
+    link: Link,
+    welcomed: bool,
+    /// How far the frame at hand is committed: bytes of its records, and records.
+    done: (usize, u64),
+    /// Everything before it was acknowledged.
+    acked: u64,
+    is_full: bool,
+    beat: Duration,
+    /// The stream has ended, which is to be told yet.
+    over: bool,
+}
+
+/// What a frame leads to.
+enum Turn {
+    Next,
+    /// The ring is full.
+    Full,
+    Nothing,
+}
+
+/// Commits what a sender sends until told to stop, or until its ring is closed.
+pub(super) fn run(
+    intake: Intake,
+    accept: bool,
+    mut around: Around<'_>,
+) -> Result<Summary, BridgeError> {
+    listen(&mut around)?;
+    let name = around.socket.name.clone();
+    let mut receiving = Receiving {
+        name: name.unwrap_or_else(|| intake.name()),
+        backoff: Backoff::new(
+            around.settings.backoff_first,
+            around.settings.backoff_longest,
+        ),
+        intake,
+        around,
+        accept,
+        session: None,
+        unreachable: false,
+        ending: None,
+        summary: Summary::default(),
+    };
+    let mut timeout = Duration::ZERO;
+    let mut armed = false;
+    loop {
+        // Ends by the end of the stream, or by a stop and its deadline.
+        let moved = receiving.turn(timeout)?;
+        if let Some(summary) = receiving.is_done() {
+            return Ok(summary);
+        }
+        if moved {
+            (timeout, armed) = (Duration::ZERO, false);
+        } else if armed {
+            (timeout, armed) = (receiving.until_next(), false);
+        } else {
+            let arm = receiving.intake.arm();
+            arm.map_err(BridgeError::system("watch the ring"))?;
+            (timeout, armed) = (Duration::ZERO, true);
+            receiving.intake.check()?;
+        }
+    }
+}
+
+impl Receiving<'_> {
+    fn turn(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
+        let mut poller = Poller::default();
+        let is_new = self.ending.is_none();
+        let stop = is_new.then(|| poller.add(self.around.stop, For::Reading));
+        if let Some(listener) = self.around.port.descriptor() {
+            poller.add(listener, For::Reading);
+        }
+        let mut socket = None;
+        if let Some(session) = &self.session {
+            if session.is_full {
+                let ring = self.intake.descriptor();
+                let ring = ring.map_err(BridgeError::system("watch the ring"))?;
+                poller.add(ring, For::Reading);
+            }
+            if session.link.has_more() {
+                socket = Some(poller.add(session.link.as_fd(), For::Writing));
+            } else if !session.is_full {
+                socket = Some(poller.add(session.link.as_fd(), For::Reading));
+            }
+        }
+        let ready = poller.wait(timeout)?;
+        let now = now();
+        if stop.is_some_and(|stop| ready[stop]) {
+            self.ending = Some(now + self.around.settings.drain_timeout);
+            (self.around.report)(&Event::Draining { unconfirmed: 0 });
+        }
+        let mut moved = self.connect(now)?;
+        let readable = socket.is_some_and(|socket| ready[socket]);
+        match self.go_on(readable, now) {
+            Ok(any) => moved |= any,
+            Err(Fault::Link(why)) => {
+                self.hang_up(&why);
+                moved = true;
+            }
+            Err(Fault::Bridge(error)) => return Err(self.give_up(error)),
+        }
+        Ok(moved)
+    }
+
+    /// Calls, or answers who has called.
+    fn connect(&mut self, now: Instant) -> Result<bool, BridgeError> {
+        let record = self.intake.largest_record();
+        let limit = largest_frame(record, self.around.settings.batch_bytes);
+        let port = &mut self.around.port;
+        if !port.dials() {
+            while let Ok(Some(connected)) = port.accept() {
+                let mut link = Link::new(connected, limit, now);
+                if self.session.is_some() || self.ending.is_some() {
+                    let text = "another sender is being served";
+                    let code = Code::Busy;
+                    link.part(&Frame::Refusal { code, text });
+                } else {
+                    self.session = Some(Session::new(link));
+                    return self.greet().map(|()| true);
+                }
+            }
+            return Ok(false);
+        }
+        if self.session.is_some() || self.ending.is_some() || now < self.backoff.due() {
+            return Ok(false);
+        }
+        match port.dial(self.around.settings.dial_patience) {
+            Ok(connected) => {
+                self.unreachable = false;
+                self.session = Some(Session::new(Link::new(connected, limit, now)));
+                self.greet().map(|()| true)
+            }
+            Err(why) => {
+                self.backoff.failed(now);
+                if !core::mem::replace(&mut self.unreachable, true) {
+                    let (at, why) = (&port.at(), &why);
+                    (self.around.report)(&Event::Unreachable { at, why });
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Says who we are, what we hold, and what we take.
+    fn greet(&mut self) -> Result<(), BridgeError> {
+        let settings = self.around.settings;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let largest_record = self.intake.largest_record();
+        session.link.say(&Frame::Hello(Hello {
+            version: VERSION,
+            stream: self.intake.stream(),
+            accepts_other: self.accept,
+            next: self.intake.next(),
+            largest_record,
+            largest_frame: largest_frame(largest_record, settings.batch_bytes),
+            credit: self.intake.next().wrapping_add(settings.window_records),
+            silence_ms: millis(settings.silence),
+            name: &self.name,
+        }));
+        Ok(())
+    }
+
+    /// Reads, commits, acknowledges, writes. Returns whether anything moved.
+    fn go_on(&mut self, readable: bool, now: Instant) -> Result<bool, Fault> {
+        let Some(session) = &mut self.session else {
+            return Ok(false);
+        };
+        // While it is to stop, what has come is committed, and nothing more is read.
+        let mut moved = readable && self.ending.is_none() && session.link.read(now)?;
+        while let Turn::Next = self.take_frame()? {
+            moved = true;
+        }
+        let window = self.around.settings.window_records;
+        let silence = self.around.settings.silence;
+        let next = self.intake.next();
+        let Some(session) = &mut self.session else {
+            return Ok(moved);
+        };
+        if session.welcomed && session.acked != next {
+            session.acked = next;
+            session.link.say(&Frame::Ack {
+                confirmed: next,
+                credit: next.wrapping_add(window),
+            });
+            moved = true;
+        }
+        if now.saturating_duration_since(session.link.said()) >= session.beat
+            && !session.link.has_more()
+        {
+            session.link.say(&Frame::Heartbeat);
+        }
+        session.link.write(&[], now)?;
+        // A full ring reads nothing, so it hears nothing either.
+        match session.link.silence(now, silence) {
+            Some(silence) if !session.is_full => Err(LinkError::Silent(silence).into()),
+            _ => Ok(moved),
+        }
+    }
+
+    /// Deals with the frame at hand.
+    fn take_frame(&mut self) -> Result<Turn, Fault> {
+        let Some(session) = &mut self.session else {
+            return Ok(Turn::Nothing);
+        };
+        let welcomed = session.welcomed;
+        let Some(frame) = session.link.frame()? else {
+            return Ok(Turn::Nothing);
+        };
+        match frame {
+            Frame::Welcome(welcome) if !welcomed => {
+                session.link.pass();
+                self.welcome(&welcome)?;
+                return Ok(Turn::Next);
+            }
+            Frame::Refusal { code, text } => {
+                let text = text.to_owned();
+                return Err(self.refused(code, text));
+            }
+            Frame::Heartbeat => {}
+            _ if !welcomed => {
+                return Err(LinkError::Nonsense("does not begin with a welcome").into());
+            }
+            Frame::Gap { from, to } => {
+                if from != self.intake.next() || to < from {
+                    return Err(LinkError::Nonsense("tells of a gap elsewhere").into());
+                }
+                self.intake.skip_to(to);
+                self.summary.gap_records += to - from;
+                let name = &self.name;
+                (self.around.report)(&Event::Gap { name, from, to });
+            }
+            Frame::Data {
+                first,
+                count,
+                records,
+            } => {
+                let (bytes, done) = session.done;
+                if bytes == 0 {
+                    check_records(records, count)?;
+                }
+                if first.wrapping_add(done) != self.intake.next() {
+                    return Err(LinkError::Nonsense("sends other records than the next").into());
+                }
+                let taken = self.intake.commit(&records[bytes..])?;
+                self.summary.confirmed += taken.records;
+                let bytes = bytes + taken.bytes;
+                session.is_full = taken.is_full;
+                if bytes < records.len() {
+                    session.done = (bytes, done + taken.records);
+                    return Ok(Turn::Full);
+                }
+                session.done = (0, 0);
+            }
+            Frame::Drain { end, closed } => {
+                if !closed {
+                    return Err(LinkError::HungUp.into());
+                }
+                if end != self.intake.next() {
+                    return Err(LinkError::Nonsense("ends before its records do").into());
+                }
+                self.intake.close();
+                session.over = true;
+            }
+            _ => return Err(LinkError::Nonsense("says what only a receiver says").into()),
+        }
+        let Some(session) = &mut self.session else {
+            return Ok(Turn::Nothing);
+        };
+        session.link.pass();
+        if session.over {
+            session.link.say(&Frame::Drained);
+        }
+        Ok(Turn::Next)
+    }
+
+    fn welcome(&mut self, welcome: &Welcome) -> Result<(), Fault> {
+        let held = self.intake.stream();
+        if held != Some(welcome.stream) {
+            let is_same_ring = held.is_some_and(|held| {
+                (held.ring_id, held.generation)
+                    == (welcome.stream.ring_id, welcome.stream.generation)
+            });
+            if let Some(held) = held.filter(|_| !is_same_ring && !self.accept) {
+                let peer = self.peer();
+                let sent = welcome.stream;
+                return Err(Fault::Bridge(BridgeError::OtherStream { peer, held, sent }));
+            }
+            self.intake.begin(welcome.stream, welcome.next);
+        } else if self.intake.next() > welcome.next {
+            return Err(LinkError::Nonsense("goes on before what is held").into());
+        }
+        let next = self.intake.next();
+        self.summary.connections += 1;
+        self.backoff.succeeded();
+        let silence = self.around.settings.silence;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        session.welcomed = true;
+        let theirs = Duration::from_millis(welcome.silence_ms.into());
+        session.beat = beat(silence, theirs);
+        // With the first ack the sender knows our window, wherever it began.
+        session.acked = next.wrapping_sub(1);
+        let (peer, name) = (session.link.peer(), &*self.name);
+        (self.around.report)(&Event::Connected { peer, name, next });
+        Ok(())
+    }
+
+    fn refused(&self, code: Code, text: String) -> Fault {
+        if code.is_final() {
+            let peer = self.peer();
+            return Fault::Bridge(BridgeError::Refused { peer, code, text });
+        }
+        LinkError::Refused { code, text }.into()
+    }
+
+    fn peer(&self) -> String {
+        let session = self.session.as_ref();
+        session.map_or_else(String::new, |session| session.link.peer().to_owned())
+    }
+
+    fn hang_up(&mut self, why: &LinkError) {
+        self.backoff.failed(now());
+        let Some(mut session) = self.session.take() else {
+            return;
+        };
+        if let LinkError::Nonsense(text) = why {
+            let code = Code::Protocol;
+            session.link.part(&Frame::Refusal { code, text });
+        }
+        if session.over {
+            // It was told, or has found out: there is nothing more to say.
+            (self.summary.ended, self.summary.all_confirmed) = (true, true);
+            return;
+        }
+        let (peer, name) = (session.link.peer(), &*self.name);
+        (self.around.report)(&Event::Disconnected { peer, name, why });
+    }
+
+    /// Tells the sender why this end is no more.
+    fn give_up(&mut self, error: BridgeError) -> BridgeError {
+        let code = match &error {
+            BridgeError::RecordTooLong { .. } => Some(Code::RecordTooLong),
+            BridgeError::OtherStream { .. } => Some(Code::OtherStream),
+            _ => None,
+        };
+        if let (Some(session), Some(code)) = (&mut self.session, code) {
+            let text = &error.to_string();
+            session.link.part(&Frame::Refusal { code, text });
+        }
+        error
+    }
+
+    fn is_done(&mut self) -> Option<Summary> {
+        let over = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.over && !session.link.has_more());
+        if over || self.summary.ended {
+            let records = self.intake.next();
+            (self.around.report)(&Event::Ended { records });
+            (self.summary.ended, self.summary.all_confirmed) = (true, true);
+            return Some(self.summary);
+        }
+        let deadline = self.ending?;
+        let now = now();
+        let pending = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.is_full || session.link.has_more());
+        if pending && now < deadline {
+            return None;
+        }
+        self.summary.all_confirmed = !pending;
+        if let Some(session) = &mut self.session {
+            let end = self.intake.next();
+            session.link.part(&Frame::Drain { end, closed: false });
+        }
+        Some(self.summary)
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = now();
+        let mut until = BOUND;
+        let mut by = |due: Instant| until = until.min(due.saturating_duration_since(now));
+        if let Some(deadline) = self.ending {
+            by(deadline);
+        }
+        match &self.session {
+            Some(session) if !session.link.has_more() => by(session.link.said() + session.beat),
+            Some(_) => {}
+            None if self.around.port.dials() => {
+                by(self.backoff.due().max(now + Duration::from_millis(1)));
+            }
+            None => {}
+        }
+        until
+    }
+}
+
+impl Session {
+    fn new(link: Link) -> Self {
+        Self {
+            link,
+            welcomed: false,
+            done: (0, 0),
+            acked: 0,
+            is_full: false,
+            beat: Duration::from_secs(1),
+            over: false,
+        }
+    }
+}
+
+enum Fault {
+    Link(LinkError),
+    Bridge(BridgeError),
+}
+
+impl From<LinkError> for Fault {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<BridgeError> for Fault {
+    fn from(error: BridgeError) -> Self {
+        Self::Bridge(error)
+    }
+}

@@ -1,0 +1,117 @@
+//! One who is served: what it has confirmed, what it was sent, and its connection if there is one.
+
+use std::time::{Duration, Instant};
+
+use super::error::LinkError;
+use super::frame::{Frame, Hello};
+use super::link::Link;
+
+/// Someone for whom records are held.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) name: String,
+    /// Everything before it is in its ring.
+    pub(super) confirmed: u64,
+    /// Its place was given up: nothing is held for it until it comes back.
+    pub(super) lapsed: bool,
+    pub(super) session: Option<Session>,
+}
+
+/// One connection of a subscriber, from its hello on.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) link: Link,
+    /// Number of the next record that is sent.
+    pub(super) next: u64,
+    /// Records before this number may be sent.
+    pub(super) credit: u64,
+    pub(super) largest_record: u64,
+    /// Most bytes of records in a frame.
+    pub(super) largest_records: u64,
+    /// The records that are being written.
+    pub(super) part: Option<Part>,
+    /// How often something must be said.
+    pub(super) beat: Duration,
+    pub(super) drain: Drain,
+}
+
+/// Some records of a lot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// Number of the lot's first record.
+    pub(super) lot: u64,
+    /// Where they begin and end in the lot's bytes.
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+/// How far the end of the stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drain {
+    Untold,
+    Told,
+    Done,
+}
+
+impl Subscriber {
+    pub(super) fn new(name: String, confirmed: u64) -> Self {
+        Self {
+            name,
+            confirmed,
+            lapsed: false,
+            session: None,
+        }
+    }
+
+    /// Reads what has come and takes it in. Returns whether anything came.
+    pub(super) fn hear(&mut self, now: Instant) -> Result<bool, LinkError> {
+        let Some(session) = &mut self.session else {
+            return Ok(false);
+        };
+        let any = session.link.read(now)?;
+        while let Some(frame) = session.link.frame()? {
+            match frame {
+                Frame::Ack { confirmed, credit } => {
+                    if confirmed > session.next {
+                        return Err(LinkError::Nonsense("confirms what it was not sent"));
+                    }
+                    // Behind a gap it may say less than is known of it.
+                    self.confirmed = self.confirmed.max(confirmed);
+                    session.credit = session.credit.max(credit);
+                }
+                Frame::Heartbeat => {}
+                Frame::Drained if session.drain == Drain::Told => session.drain = Drain::Done,
+                Frame::Drain { .. } => return Err(LinkError::HungUp),
+                Frame::Refusal { code, text } => {
+                    let text = text.to_owned();
+                    return Err(LinkError::Refused { code, text });
+                }
+                _ => return Err(LinkError::Nonsense("says what only a sender says")),
+            }
+            session.link.pass();
+        }
+        Ok(any)
+    }
+}
+
+impl Session {
+    pub(super) fn new(link: Link, hello: &Hello<'_>, next: u64, silence: Duration) -> Self {
+        let theirs = Duration::from_millis(hello.silence_ms.into());
+        let head = super::frame::DATA_BYTES as u64;
+        Self {
+            link,
+            next,
+            credit: hello.credit,
+            largest_record: hello.largest_record,
+            largest_records: u64::from(hello.largest_frame).saturating_sub(head),
+            part: None,
+            beat: beat(silence, theirs),
+            drain: Drain::Untold,
+        }
+    }
+}
+
+/// How often to say something to a peer that gives up after `theirs`.
+pub(super) fn beat(ours: Duration, theirs: Duration) -> Duration {
+    (ours.min(theirs) / 4).max(Duration::from_millis(1))
+}

@@ -1,0 +1,374 @@
+//! The ends of a bridge, as one writes them.
+//!
+//! ```text
+//! ring:/dev/shm/orders                        a ring
+//! tcp://10.0.0.2:7400                         calls that address
+//! tcp-listen://0.0.0.0:7400?subscribers=2     is called there
+//! unix:/run/orders.sock  unix-listen:/run/orders.sock
+//! ```
+//!
+//! Options follow a `?`. One that is not known, is given twice, or means nothing at that end is
+//! refused: a misspelt policy must not become a default.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::adapter::Mode;
+use super::error::BridgeError;
+use super::frame::NAME_LIMIT;
+
+/// One end of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A ring of this machine.
+    Ring(RingEnd),
+    /// A socket.
+    Socket(SocketEnd),
+}
+
+/// A ring, and how it is written to; a ring that is read has no options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingEnd {
+    /// Its file.
+    pub path: PathBuf,
+    /// Goes on behind the records that it holds with those of another ring.
+    pub accept_other_source: Option<bool>,
+    /// Opens it if it is closed.
+    pub reopen: Option<bool>,
+}
+
+/// A socket and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketEnd {
+    /// Where.
+    pub address: Address,
+    /// Whether it calls or is called.
+    pub mode: Mode,
+    /// What is spoken.
+    pub framing: Framing,
+    /// Receiving: under which name the sender is to remember us.
+    pub name: Option<String>,
+    /// Sending: how many must have a record before it is released.
+    pub subscribers: Option<u32>,
+    /// Sending: what becomes of those who are slow.
+    pub slow: Option<Slow>,
+    /// Sending: how many bytes behind the newest is slow.
+    pub lag_bytes: Option<u64>,
+    /// Sending: names of subscribers that are no longer waited for.
+    pub forget: Vec<String>,
+}
+
+/// An address of one of two families.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Tcp {
+        /// A name or a number.
+        host: String,
+        /// 0 for any, if it listens.
+        port: u16,
+    },
+    /// UNIX.
+    Unix {
+        /// The socket's file.
+        path: PathBuf,
+    },
+}
+
+/// What is spoken over a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// The protocol of the bridges, with confirmations.
+    #[default]
+    Annulus,
+    /// A record a line. Nothing is ever confirmed.
+    Lines,
+    /// A little-endian u32 of length, then the record. Nothing is ever confirmed.
+    Len32,
+}
+
+/// What becomes of a subscriber that is too far behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Slow {
+    /// The ring fills up, and its producer waits.
+    #[default]
+    Block,
+    /// It is disconnected, and no longer waited for until it comes back.
+    Disconnect,
+    /// It is told of a gap, and goes on at the newest record.
+    Drop,
+}
+
+/// Why a text is no end of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndError {
+    /// It is no URL.
+    #[error("not a URL: {0}")]
+    Syntax(#[from] url::ParseError),
+    /// Its scheme is none of ours.
+    #[error(
+        "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, unix: and \
+         unix-listen:"
+    )]
+    Scheme(String),
+    /// Something is missing, or there is too much of it.
+    #[error("{0}")]
+    Form(&'static str),
+    /// An option that is not known here.
+    #[error("`{key}` is no option of `{scheme}:`; there {}", listed(.known))]
+    UnknownOption {
+        /// Its name.
+        key: String,
+        /// Whose option it is not.
+        scheme: String,
+        /// Those that there are.
+        known: &'static [&'static str],
+    },
+    /// An option that is given twice.
+    #[error("`{0}` is given twice")]
+    Twice(String),
+    /// A value that the option does not take.
+    #[error("`{key}={value}`: expected {expected}")]
+    Value {
+        /// The option.
+        key: String,
+        /// What stands there.
+        value: String,
+        /// What may stand there.
+        expected: &'static str,
+    },
+}
+
+fn listed(known: &[&str]) -> String {
+    match known {
+        [one] => format!("is {one}"),
+        many => format!("are {}", many.join(", ")),
+    }
+}
+
+const RING_OPTIONS: &[&str] = &["accept-other-source", "reopen"];
+const SOCKET_OPTIONS: &[&str] = &["framing", "name", "subscribers", "slow", "lag", "forget"];
+
+impl FromStr for End {
+    type Err = EndError;
+
+    fn from_str(text: &str) -> Result<Self, EndError> {
+        let url = Url::parse(text)?;
+        if url.fragment().is_some() {
+            return Err(EndError::Form("a `#` must be written %23"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndError::Form(
+                "there are no users at this end, and others can see a command's arguments",
+            ));
+        }
+        let mode = match url.scheme() {
+            "tcp-listen" | "unix-listen" => Mode::Listen,
+            _ => Mode::Dial,
+        };
+        match url.scheme() {
+            "ring" => Ok(Self::Ring(ring_end(&url)?)),
+            "tcp" | "tcp-listen" => Ok(Self::Socket(socket_end(&url, tcp(&url)?, mode)?)),
+            "unix" | "unix-listen" => {
+                let path = file_path(&url)?;
+                Ok(Self::Socket(socket_end(
+                    &url,
+                    Address::Unix { path },
+                    mode,
+                )?))
+            }
+            other => Err(EndError::Scheme(other.to_owned())),
+        }
+    }
+}
+
+fn ring_end(url: &Url) -> Result<RingEnd, EndError> {
+    let mut end = RingEnd {
+        path: file_path(url)?,
+        accept_other_source: None,
+        reopen: None,
+    };
+    for (key, value) in options(url, RING_OPTIONS)? {
+        let wish = match value.as_str() {
+            "yes" => true,
+            "no" => false,
+            _ => return Err(wrong(key, value, "yes or no")),
+        };
+        match key.as_str() {
+            "reopen" => end.reopen = Some(wish),
+            _ => end.accept_other_source = Some(wish),
+        }
+    }
+    Ok(end)
+}
+
+fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndError> {
+    let mut end = SocketEnd {
+        address,
+        mode,
+        framing: Framing::Annulus,
+        name: None,
+        subscribers: None,
+        slow: None,
+        lag_bytes: None,
+        forget: Vec::new(),
+    };
+    for (key, value) in options(url, SOCKET_OPTIONS)? {
+        match key.as_str() {
+            "framing" => end.framing = framing(key, value)?,
+            "name" => end.name = Some(name(key, value)?),
+            "forget" => end.forget.push(name(key, value)?),
+            "slow" => end.slow = Some(slow(key, value)?),
+            "subscribers" => {
+                let most = crate::layout::SUBSCRIBERS;
+                let found = value.parse().ok().filter(|n| (1..=most).contains(n));
+                let found = found.and_then(|n| u32::try_from(n).ok());
+                end.subscribers = Some(found.ok_or_else(|| wrong(key, value, "1 to 16"))?);
+            }
+            _ => {
+                let found = value.parse().ok().filter(|bytes| *bytes > 0);
+                end.lag_bytes = Some(found.ok_or_else(|| wrong(key, value, "a number of bytes"))?);
+            }
+        }
+    }
+    Ok(end)
+}
+
+fn framing(key: String, value: String) -> Result<Framing, EndError> {
+    match value.as_str() {
+        "annulus" => Ok(Framing::Annulus),
+        "lines" => Ok(Framing::Lines),
+        "len32" => Ok(Framing::Len32),
+        _ => Err(wrong(key, value, "annulus, lines or len32")),
+    }
+}
+
+fn slow(key: String, value: String) -> Result<Slow, EndError> {
+    match value.as_str() {
+        "block" => Ok(Slow::Block),
+        "disconnect" => Ok(Slow::Disconnect),
+        "drop" => Ok(Slow::Drop),
+        _ => Err(wrong(key, value, "block, disconnect or drop")),
+    }
+}
+
+fn name(key: String, value: String) -> Result<String, EndError> {
+    let is_name = !value.is_empty()
+        && value.len() <= NAME_LIMIT
+        && !value.chars().any(|c| c.is_control() || c.is_whitespace());
+    if is_name {
+        Ok(value)
+    } else {
+        Err(wrong(key, value, "1 to 56 bytes without white space"))
+    }
+}
+
+fn wrong(key: String, value: String, expected: &'static str) -> EndError {
+    EndError::Value {
+        key,
+        value,
+        expected,
+    }
+}
+
+/// All options, each of them known and, but for `forget`, there once.
+fn options(url: &Url, known: &'static [&'static str]) -> Result<Vec<(String, String)>, EndError> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (key, value) in url.query_pairs() {
+        if !known.contains(&&*key) {
+            return Err(EndError::UnknownOption {
+                key: key.into_owned(),
+                scheme: url.scheme().to_owned(),
+                known,
+            });
+        }
+        if key != "forget" && found.iter().any(|(other, _)| *other == key) {
+            return Err(EndError::Twice(key.into_owned()));
+        }
+        found.push((key.into_owned(), value.into_owned()));
+    }
+    Ok(found)
+}
+
+fn tcp(url: &Url) -> Result<Address, EndError> {
+    if !matches!(url.path(), "" | "/") {
+        return Err(EndError::Form("a TCP end has no path"));
+    }
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let host = host.ok_or(EndError::Form(
+        "a host is missing, e.g. tcp://10.0.0.2:7400",
+    ))?;
+    let port = url.port().ok_or(EndError::Form(
+        "a port is missing, e.g. tcp://10.0.0.2:7400",
+    ))?;
+    // An IPv6 address stands in brackets.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = decoded(host).into_string();
+    Ok(Address::Tcp {
+        host: host.map_err(|_| EndError::Form("the host is not UTF-8"))?,
+        port,
+    })
+}
+
+fn file_path(url: &Url) -> Result<PathBuf, EndError> {
+    if url.host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(EndError::Form(
+            "a path follows the colon, e.g. ring:/dev/shm/orders",
+        ));
+    }
+    let path = decoded(url.path());
+    if path.is_empty() || path.as_encoded_bytes().contains(&0) {
+        return Err(EndError::Form(
+            "a path is missing, e.g. ring:/dev/shm/orders",
+        ));
+    }
+    Ok(path.into())
+}
+
+fn decoded(text: &str) -> OsString {
+    OsString::from_vec(percent_decode_str(text).collect())
+}
+
+impl SocketEnd {
+    /// Refuses what only a receiving end may say.
+    pub(super) fn check_sending(&self) -> Result<(), BridgeError> {
+        let has = |key, given: bool| given.then_some(key);
+        if let Some(key) = has("name", self.name.is_some()) {
+            let why = "it is the receiving end's name";
+            return Err(BridgeError::Option { key, why });
+        }
+        if self.framing == Framing::Annulus {
+            return Ok(());
+        }
+        let asks = has("subscribers", self.subscribers.is_some())
+            .or(has("slow", self.slow.is_some()))
+            .or(has("lag", self.lag_bytes.is_some()))
+            .or(has("forget", !self.forget.is_empty()));
+        let why = "a plain peer has no name and confirms nothing";
+        asks.map_or(Ok(()), |key| Err(BridgeError::Option { key, why }))
+    }
+
+    /// Refuses what only a sending end may say.
+    pub(super) fn check_receiving(&self) -> Result<(), BridgeError> {
+        let has = |key, given: bool| given.then_some(key);
+        let asks = has("subscribers", self.subscribers.is_some())
+            .or(has("slow", self.slow.is_some()))
+            .or(has("lag", self.lag_bytes.is_some()))
+            .or(has("forget", !self.forget.is_empty()));
+        if let Some(key) = asks {
+            let why = "it is for the end that sends";
+            return Err(BridgeError::Option { key, why });
+        }
+        if self.framing != Framing::Annulus && self.name.is_some() {
+            let (key, why) = ("name", "a plain peer remembers nobody");
+            return Err(BridgeError::Option { key, why });
+        }
+        Ok(())
+    }
+}
