@@ -1,0 +1,18 @@
+//! Bridges on real sockets, within one process: what every adapter must do, and what the network
+//! may do to it. Kills of real processes are among the tests of the command.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "bridge/fan_out.rs"]
+mod fan_out;
+#[path = "bridge/frames.rs"]
+mod frames;
+#[path = "bridge/plain.rs"]
+mod plain;
+#[path = "bridge/proxy.rs"]
+mod proxy;
+#[path = "bridge/rig.rs"]
+mod rig;
+#[path = "bridge/suite.rs"]
+mod suite;
+#[path = "bridge/wire.rs"]
+mod wire;

@@ -1,0 +1,183 @@
+//! One ring for several receivers, each with its own place.
+
+use std::path::Path;
+
+use crate::rig::{
+    Place, Running, assert_empty, committed, consumer, payload, pop, producer, push, released,
+    ring_end, wait_until,
+};
+
+/// A source `a` and three destinations.
+struct Fan {
+    place: Place,
+}
+
+const THREE: [&str; 3] = ["b", "c", "d"];
+
+impl Fan {
+    fn new(capacity: u64, others: u64) -> Self {
+        let place = Place::new();
+        place.ring("a", capacity);
+        for name in THREE {
+            place.ring(name, others);
+        }
+        Self { place }
+    }
+
+    fn sends(&self, options: &str) -> Running {
+        let socket = self.place.path("s");
+        let socket = format!("unix-listen:{}?subscribers=3{options}", socket.display());
+        let sends = Running::new(&ring_end(&self.place.path("a")), &socket);
+        sends.at();
+        sends
+    }
+
+    fn receives(&self, name: &str) -> Running {
+        let socket = self.place.path("s");
+        let socket = format!("unix:{}?name=the-{name}", socket.display());
+        Running::new(&socket, &ring_end(&self.place.path(name)))
+    }
+
+    fn committed(&self, name: &str) -> u64 {
+        committed(&self.place.path(name))
+    }
+
+    fn released(&self) -> u64 {
+        released(&self.place.path("a"))
+    }
+}
+
+#[test]
+fn a_record_is_released_when_all_have_it_and_nobody_waits_for_another() {
+    let fan = Fan::new(1 << 20, 1 << 20);
+    let mut producer = producer(&fan.place.path("a"));
+    push(&mut producer, 0..500);
+    let sends = fan.sends("");
+    let _receives = ["b", "c"].map(|name| fan.receives(name));
+    wait_until("two have all", || {
+        ["b", "c"].iter().all(|name| fan.committed(name) == 500)
+    });
+    assert_eq!(fan.released(), 0, "the third one has nothing yet");
+    let third = fan.receives("d");
+    wait_until("the third has all", || fan.committed("d") == 500);
+    wait_until("it is released", || fan.released() == 500);
+    // One that is away holds back the release, and nobody else.
+    assert!(third.stop().all_confirmed);
+    push(&mut producer, 500..900);
+    wait_until("two have more", || {
+        ["b", "c"].iter().all(|name| fan.committed(name) == 900)
+    });
+    assert_eq!(fan.released(), 500);
+    // Also for a bridge that was started again and has not seen it.
+    drop(sends);
+    let sends = fan.sends("");
+    push(&mut producer, 900..1000);
+    wait_until("two have the rest", || {
+        ["b", "c"].iter().all(|name| fan.committed(name) == 1000)
+    });
+    assert_eq!(fan.released(), 500);
+    let _third = fan.receives("d");
+    wait_until("all is released", || fan.released() == 1000);
+    assert!(sends.stop().all_confirmed);
+    for name in THREE {
+        let mut consumer = consumer(&fan.place.path(name));
+        pop(&mut consumer, 0..1000);
+        assert_empty(&mut consumer);
+    }
+}
+
+#[test]
+fn a_fourth_is_not_served_until_a_place_is_given_up() {
+    let fan = Fan::new(1 << 16, 1 << 16);
+    fan.place.ring("e", 1 << 16);
+    push(&mut producer(&fan.place.path("a")), 0..10);
+    let sends = fan.sends("");
+    let receives = THREE.map(|name| fan.receives(name));
+    wait_until("all have all", || fan.released() == 10);
+    let refused = fan.receives("e").end().unwrap_err().to_string();
+    assert!(refused.contains("other names"), "{refused}");
+    drop(sends);
+    let [_b, _c, d] = receives;
+    drop(d);
+    let sends = fan.sends("&forget=the-d");
+    let fourth = fan.receives("e");
+    fourth.wait_until_it_says("connected");
+    // It begins with what is not released: what was is not its.
+    push(&mut producer(&fan.place.path("a")), 10..20);
+    wait_until("it has what came since", || fan.committed("e") == 10);
+    assert!(sends.stop().all_confirmed);
+    pop(&mut consumer(&fan.place.path("e")), 10..20);
+}
+
+/// What a subscriber got: its records are in order, and it knows how many are missing.
+fn numbers_in(path: &Path) -> Vec<u64> {
+    let mut consumer = consumer(path);
+    let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+    while let Ok(tag) = consumer.try_pop(&mut bytes) {
+        assert_eq!(bytes, payload(tag.into()), "a record is whole");
+        numbers.push(tag.into());
+    }
+    assert!(
+        numbers.is_sorted_by(|one, next| one < next),
+        "each once and in order"
+    );
+    numbers
+}
+
+#[test]
+fn a_slow_one_gets_a_counted_gap_and_the_others_everything() {
+    const RECORDS: u64 = 5000;
+    for policy in ["drop", "disconnect"] {
+        let fan = Fan::new(1 << 16, 1 << 20);
+        // Nobody reads it, and it is small.
+        let slow = fan.place.ring("small", 4096);
+        std::fs::rename(&slow, fan.place.path("d")).unwrap();
+        let sends = fan.sends(&format!("&slow={policy}&lag=16384"));
+        let receives = THREE.map(|name| fan.receives(name));
+        for one in &receives {
+            one.wait_until_it_says("connected");
+        }
+        let mut producer = producer(&fan.place.path("a"));
+        push(&mut producer, 0..RECORDS);
+        wait_until("the others have all", || {
+            ["b", "c"].iter().all(|name| fan.committed(name) == RECORDS)
+        });
+        let got_at_first = fan.committed("d");
+        assert!(got_at_first < 200, "{policy}: it is full");
+        // Now it is read.
+        let mut got = numbers_in(&fan.place.path("d"));
+        let gap = || {
+            receives[2]
+                .said()
+                .iter()
+                .any(|said| said.starts_with("gap: "))
+        };
+        wait_until("it is told of the gap", || {
+            got.extend(numbers_in(&fan.place.path("d")));
+            gap()
+        });
+        push(&mut producer, RECORDS..RECORDS + 10);
+        wait_until("it has the newest", || {
+            got.extend(numbers_in(&fan.place.path("d")));
+            got.last() == Some(&(RECORDS + 9))
+        });
+        assert!(
+            got.is_sorted_by(|one, next| one < next),
+            "{policy}: in order"
+        );
+        let [b, c, d] = receives;
+        let summary = d.stop();
+        assert_eq!(
+            got.len() as u64 + summary.gap_records,
+            RECORDS + 10,
+            "{policy}: every record came or is counted, {summary:?}"
+        );
+        assert!(summary.gap_records > 0);
+        for (one, name) in [(b, "b"), (c, "c")] {
+            wait_until("it has all", || fan.committed(name) == RECORDS + 10);
+            assert_eq!(one.stop().gap_records, 0);
+            assert_eq!(numbers_in(&fan.place.path(name)).len() as u64, RECORDS + 10);
+        }
+        drop(sends);
+    }
+}

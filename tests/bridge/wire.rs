@@ -1,0 +1,295 @@
+//! A peer that was written for these tests: it keeps to the protocol, or does not.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use annulus::bridge::Settings;
+use annulus::bridge::frame::{
+    Code, Frame, HEADER_BYTES, Head, Hello, StreamId, Welcome, put_record,
+};
+
+use crate::rig::{
+    PATIENCE, Place, Running, committed, consumer, producer, push, released, ring_end, settings,
+    wait_until,
+};
+
+struct Peer(TcpStream);
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn say(&mut self, frame: &Frame<'_>) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        self.0.write_all(&bytes).unwrap();
+    }
+
+    /// The next frame's bytes; `None` at the end of the connection.
+    fn hear(&mut self) -> Option<(Head, Vec<u8>)> {
+        let mut header = [0; HEADER_BYTES];
+        self.0.read_exact(&mut header).ok()?;
+        let head = Head::decode(&header, 1 << 24).unwrap();
+        let mut body = vec![0; head.body_bytes()];
+        self.0.read_exact(&mut body).ok()?;
+        head.check(&body).unwrap();
+        Some((head, body))
+    }
+
+    /// Hears frames until one is as wanted, and returns what is wanted of it.
+    #[track_caller]
+    fn until<T>(&mut self, wanted: impl Fn(&Frame<'_>) -> Option<T>) -> T {
+        loop {
+            let (head, body) = self.hear().expect("the connection is there");
+            if let Some(found) = wanted(&head.frame(&body).unwrap()) {
+                return found;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn until_refused(&mut self) -> (Code, String) {
+        self.until(|frame| match frame {
+            Frame::Refusal { code, text } => Some((*code, (*text).to_owned())),
+            _ => None,
+        })
+    }
+}
+
+fn hello() -> Hello<'static> {
+    Hello {
+        version: 1,
+        stream: None,
+        accepts_other: false,
+        next: 0,
+        largest_record: 1 << 20,
+        largest_frame: 1 << 20,
+        credit: 5,
+        silence_ms: 60_000,
+        name: "tester",
+    }
+}
+
+/// A sender with ten records, and a connection to it.
+fn sender() -> (Place, Running, String) {
+    let place = Place::new();
+    let path = place.ring("a", 1 << 16);
+    push(&mut producer(&path), 0..10);
+    let by = Settings {
+        silence: Duration::from_secs(2),
+        ..settings()
+    };
+    let sends = Running::with(&ring_end(&path), "tcp-listen://127.0.0.1:0", by).unwrap();
+    let at = sends.at();
+    (place, sends, at)
+}
+
+#[test]
+fn nothing_is_sent_beyond_the_credit_and_nothing_released_before_the_ack() {
+    let (place, _sends, at) = sender();
+    let mut peer = Peer::new(TcpStream::connect(at).unwrap());
+    peer.say(&Frame::Hello(hello()));
+    let welcome = peer.until(|frame| match frame {
+        Frame::Welcome(welcome) => Some(*welcome),
+        _ => None,
+    });
+    assert_eq!(welcome.next, 0);
+    let data = |frame: &Frame<'_>| match frame {
+        Frame::Data { first, count, .. } => Some((*first, *count)),
+        _ => None,
+    };
+    assert_eq!(peer.until(data), (0, 5));
+    peer.say(&Frame::Ack {
+        confirmed: 3,
+        credit: 6,
+    });
+    assert_eq!(peer.until(data), (5, 1));
+    peer.say(&Frame::Ack {
+        confirmed: 6,
+        credit: 100,
+    });
+    assert_eq!(peer.until(data), (6, 4));
+    assert_eq!(
+        released(&place.path("a")),
+        0,
+        "they were read as one lot, which is not confirmed"
+    );
+    peer.say(&Frame::Ack {
+        confirmed: 10,
+        credit: 100,
+    });
+    wait_until("all is released", || released(&place.path("a")) == 10);
+    peer.say(&Frame::Ack {
+        confirmed: 11,
+        credit: 100,
+    });
+    assert_eq!(peer.until_refused().0, Code::Protocol);
+    assert!(peer.hear().is_none());
+}
+
+#[test]
+fn a_sender_says_why_it_does_not_serve() {
+    let (_place, sends, at) = sender();
+    let refusal = |hello: Hello<'_>| {
+        let mut peer = Peer::new(TcpStream::connect(&at).unwrap());
+        peer.say(&Frame::Hello(hello));
+        peer.until_refused().0
+    };
+    let version = Hello {
+        version: 2,
+        ..hello()
+    };
+    assert_eq!(refusal(version), Code::Version);
+    let mut peer = Peer::new(TcpStream::connect(&at).unwrap());
+    peer.say(&Frame::Hello(hello()));
+    let ours = peer.until(|frame| match frame {
+        Frame::Welcome(welcome) => Some(welcome.stream),
+        _ => None,
+    });
+    let other = Hello {
+        stream: Some(StreamId {
+            generation: ours.generation + 1,
+            ..ours
+        }),
+        ..hello()
+    };
+    assert_eq!(refusal(other), Code::OtherStream);
+    let ahead = Hello {
+        stream: Some(ours),
+        next: 11,
+        ..hello()
+    };
+    assert_eq!(refusal(ahead), Code::Ahead);
+    let stranger = Hello {
+        name: "stranger",
+        ..hello()
+    };
+    assert_eq!(refusal(stranger), Code::NotInvited);
+    let short = Hello {
+        largest_record: 8,
+        ..hello()
+    };
+    assert_eq!(refusal(short), Code::RecordTooLong);
+    drop(sends);
+}
+
+#[test]
+fn noise_silence_and_a_twin_end_a_connection_and_nothing_else() {
+    let (place, sends, at) = sender();
+    let mut noise = TcpStream::connect(&at).unwrap();
+    noise.write_all(&[0xaa; 64]).unwrap();
+    let mut silent = Peer::new(TcpStream::connect(&at).unwrap());
+    let mut first = Peer::new(TcpStream::connect(&at).unwrap());
+    first.say(&Frame::Hello(hello()));
+    first.until(|frame| matches!(frame, Frame::Data { .. }).then_some(()));
+    let mut second = Peer::new(TcpStream::connect(&at).unwrap());
+    second.say(&Frame::Hello(hello()));
+    sends.wait_until_it_says("connected again");
+    while first.hear().is_some() {}
+    assert_eq!(noise.read(&mut [0; 1]).unwrap_or(0), 0);
+    // Heartbeats come, and none goes: it is left after two seconds.
+    second.until(|frame| matches!(frame, Frame::Heartbeat).then_some(()));
+    while second.hear().is_some() {}
+    assert!(silent.hear().is_none(), "it never said who it is");
+    sends.wait_until_it_says("silent for");
+    assert_eq!(released(&place.path("a")), 0);
+}
+
+const STREAM: StreamId = StreamId {
+    ring_id: [1; 16],
+    generation: 1,
+    life: 0,
+};
+
+/// A receiver, and the sender's end of its connection, after hello and welcome.
+fn receiver(path: &std::path::Path, server: &TcpListener, next: u64) -> (Running, Peer, u64) {
+    let url = format!("tcp://{}", server.local_addr().unwrap());
+    let receives = Running::new(&url, &ring_end(path));
+    let (peer, wanted) = answer(server, next);
+    (receives, peer, wanted)
+}
+
+fn answer(server: &TcpListener, next: u64) -> (Peer, u64) {
+    let mut peer = Peer::new(server.accept().unwrap().0);
+    let wanted = peer.until(|frame| match frame {
+        Frame::Hello(hello) => Some(hello.next),
+        _ => None,
+    });
+    peer.say(&Frame::Welcome(Welcome {
+        stream: STREAM,
+        next,
+        largest_record: 100,
+        silence_ms: 60_000,
+    }));
+    (peer, wanted)
+}
+
+fn records(count: u32) -> Vec<u8> {
+    let mut records = Vec::new();
+    for number in 0..count {
+        put_record(&mut records, number, &[0; 11]);
+    }
+    records
+}
+
+#[test]
+fn a_receiver_takes_the_next_records_and_no_others() {
+    let place = Place::new();
+    let path = place.ring("b", 1 << 16);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (receives, mut peer, wanted) = receiver(&path, &server, 100);
+    assert_eq!(wanted, 0);
+    let ack = |confirmed: u64| {
+        move |frame: &Frame<'_>| {
+            matches!(frame, Frame::Ack { confirmed: found, .. } if *found == confirmed)
+                .then_some(())
+        }
+    };
+    let data = |first: u64, count: u32, records: &[u8]| {
+        let mut bytes = Vec::new();
+        Frame::Data {
+            first,
+            count,
+            records,
+        }
+        .encode(&mut bytes);
+        bytes
+    };
+    let three = records(3);
+    peer.0.write_all(&data(100, 3, &three)).unwrap();
+    peer.until(ack(103));
+    peer.say(&Frame::Gap { from: 103, to: 110 });
+    peer.0.write_all(&data(110, 3, &three)).unwrap();
+    peer.until(ack(113));
+    assert_eq!(committed(&path), 6);
+    // Each of these ends the connection, and the next one goes on where this one was.
+    for wrong in [
+        data(112, 3, &three),
+        data(114, 3, &three),
+        data(113, 2, &three),
+        data(113, 4, &three),
+        data(113, 3, &three[..three.len() - 8]),
+        data(113, 0, &[]),
+    ] {
+        peer.0.write_all(&wrong).unwrap();
+        while peer.hear().is_some() {}
+        let wanted;
+        (peer, wanted) = answer(&server, 113);
+        assert_eq!(wanted, 113);
+        assert_eq!(committed(&path), 6);
+    }
+    peer.say(&Frame::Drain {
+        end: 113,
+        closed: true,
+    });
+    peer.until(|frame| matches!(frame, Frame::Drained).then_some(()));
+    let summary = receives.end().unwrap();
+    assert!(summary.ended && summary.gap_records == 7, "{summary:?}");
+    let mut bytes = Vec::new();
+    let mut consumer = consumer(&path);
+    let tags: Vec<u32> = std::iter::from_fn(|| consumer.try_pop(&mut bytes).ok()).collect();
+    assert_eq!(tags, [0, 1, 2, 0, 1, 2]);
+}
