@@ -36,8 +36,9 @@ Options of the sending end's socket, as ?key=value&key=value:
   forget=NAME     do not wait for that receiver any more
   slow=block      (as it is if nothing is said) a slow or absent receiver holds the ring up: it
                   fills, and its producer waits
-  slow=disconnect a receiver that is more than `lag` bytes behind is disconnected, and told of a gap
-                  when it comes back
+  slow=disconnect a receiver that is more than `lag` bytes behind the fastest one for a second, or
+                  confirms nothing for a second while the ring holds as much, is disconnected, and
+                  told of a gap when it comes back
   slow=drop       it stays connected, is told of a gap, and goes on near the newest record
   lag=BYTES       for these two; half of the ring's capacity if it is not said
 Of the receiving end's socket:

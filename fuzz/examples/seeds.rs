@@ -10,6 +10,8 @@ use std::path::Path;
 
 fn main() -> io::Result<()> {
     for (target, seeds) in [
+        ("bridge_ends", bridge_ends()),
+        ("bridge_frames", bridge_frames()),
         ("ops_model", ops_model()),
         ("corrupted_ops", corrupted_ops()),
         ("open_image", open_image()),
@@ -26,6 +28,32 @@ fn main() -> io::Result<()> {
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
+
+fn bridge_ends() -> Seeds {
+    let ends = [
+        ("ring", "ring:/dev/shm/a?accept-other-source=yes&reopen=no"),
+        ("tcp", "tcp://[::1]:7400?framing=lines&name=b%20"),
+        ("tcp_listen", "tcp-listen://0.0.0.0:7400?subscribers=2&slow=drop&lag=9&forget=a"),
+        ("unix", "unix-listen:/run/a%3Fb.sock?framing=len32#"),
+    ];
+    ends.map(|(name, end)| (name.to_owned(), end.as_bytes().to_vec())).into()
+}
+
+/// Kind, then the body.
+fn bridge_frames() -> Seeds {
+    let magic = b"annulus\xb1";
+    let kinds: [(&str, u8, Vec<u8>); 5] = [
+        ("hello", 1, [&magic[..], &[1, 0, 0, 0, 3], &[0; 75], b"\x02\0\0\0ab"].concat()),
+        ("welcome", 2, [&magic[..], &[0; 52]].concat()),
+        ("refusal", 4, b"\x02\0\0\0\x03\0\0\0why".to_vec()),
+        ("data", 5, [&[0; 16][..], &[13, 0, 0, 0, 9, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0]].concat()),
+        ("ack", 6, vec![7; 16]),
+    ];
+    kinds
+        .into_iter()
+        .map(|(name, kind, body)| (name.to_owned(), [vec![kind], body].concat()))
+        .collect()
+}
 
 /// Step by step: kind, length, tag.
 fn steps(head: &[u8], steps: impl IntoIterator<Item = (u8, u16, u32)>) -> Vec<u8> {

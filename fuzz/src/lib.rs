@@ -2,11 +2,13 @@
 //!
 //! | target | input | checks |
 //! | --- | --- | --- |
+//! | [`bridge_ends`] | a URL | it is an end of a bridge or refused |
+//! | [`bridge_frames`] | bytes of a connection | they are frames, which encode as they came, or not |
 //! | [`open_image`] | a file, or words to change in a sound ring | see below; adopted rings work |
 //! | [`corrupted_ops`] | operations on a ring, and stores to it by others | see below |
 //! | [`ops_model`] | operations on a sound ring | each answer is the oracle's |
 //!
-//! The first two look for panics, hangs and faults: a damaged ring answers errors or bytes.
+//! [`open_image`] and [`corrupted_ops`] look for panics, hangs and faults: a damaged ring answers errors or bytes.
 //!
 //! `cargo +nightly fuzz run <target>` runs one; `cargo xtask test fuzz` runs all of them for a
 //! while. The seeds in `corpus/` are made by
@@ -15,6 +17,7 @@
 //! A find becomes a test of its own: in `tests/corrupt.rs` as stores to a ring, in
 //! `tests/properties.rs` as a list of steps, which a failing run prints.
 
+mod bridge;
 mod corrupted;
 mod image;
 mod memory;
@@ -28,6 +31,7 @@ mod properties {
     pub(crate) mod spsc;
 }
 
+pub use bridge::{bridge_ends, bridge_frames};
 pub use corrupted::corrupted_ops;
 pub use image::open_image;
 pub use model::ops_model;

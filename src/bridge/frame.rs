@@ -503,7 +503,8 @@ fn put_stream(body: &mut Vec<u8>, stream: &StreamId) {
 
 /// The text, cut to the limit at the end of a character.
 fn put_text(body: &mut Vec<u8>, text: &str, limit: usize) {
-    let end = text.floor_char_boundary(limit);
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=limit.min(text.len())).rev().find(fits).unwrap_or(0);
     body.extend(u32::try_from(end).unwrap_or(0).to_le_bytes());
     body.extend(&text.as_bytes()[..end]);
 }

@@ -289,6 +289,7 @@ impl<F: Feed> Sending<'_, F> {
         let Some(mut session) = one.session.take() else {
             return;
         };
+        one.progress = now();
         match why {
             LinkError::Nonsense(text) => session.link.part(&Frame::Refusal {
                 code: Code::Protocol,
@@ -378,7 +379,7 @@ impl<F: Feed> Sending<'_, F> {
         let number = self.number_of(name);
         self.hang_up(number, &LinkError::Superseded);
         let one = &mut self.subscribers[number];
-        (one.confirmed, one.lapsed) = (next, false);
+        (one.confirmed, one.lapsed, one.progress) = (next, false, now);
         one.session = Some(session);
         Ok(())
     }
@@ -394,7 +395,6 @@ impl<F: Feed> Sending<'_, F> {
     }
 
     /// Where a caller goes on, or why it does not.
-    #[expect(clippy::type_complexity, reason = "a refusal is a code and its words")]
     fn terms(
         &mut self,
         hello: &Hello<'_>,
@@ -429,7 +429,6 @@ impl<F: Feed> Sending<'_, F> {
     }
 
     /// Where to go on for one that wants `wanted` next: there, or behind what is released.
-    #[expect(clippy::type_complexity, reason = "a refusal is a code and its words")]
     fn place(&mut self, wanted: u64) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
         while self.feed.next() < wanted {
             if !self.read_lot()? {
@@ -443,7 +442,9 @@ impl<F: Feed> Sending<'_, F> {
     /// Reads one lot more. False if there is none.
     fn read_lot(&mut self) -> Result<bool, BridgeError> {
         let first = self.feed.next();
-        match self.feed.read(self.around.settings.batch_bytes)? {
+        // A small ring in one lot would be released all at once, and stand still before.
+        let most = (self.feed.capacity_bytes() / 8).max(1);
+        match self.feed.read(self.around.settings.batch_bytes.min(most))? {
             Read::Lot { count, lot } => {
                 let bytes = self.feed.bytes(&lot).len() as u64;
                 self.lots.push_back(Numbered {
@@ -559,7 +560,11 @@ impl<F: Feed> Sending<'_, F> {
         let (to, count) = if whole {
             (bytes.len(), lot.end() - next)
         } else {
-            cut(bytes, from, most, session)?
+            match cut(bytes, from, most, session) {
+                // What went before it can still be confirmed.
+                Err(LinkError::Refused { .. }) if in_flight > 0 => return Ok(Step::Rest),
+                outcome => outcome?,
+            }
         };
         if count == 0 {
             return Ok(Step::Rest);
@@ -572,6 +577,10 @@ impl<F: Feed> Sending<'_, F> {
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         session.link.begin(next, count32, &bytes[from..to]);
         session.next = next + count;
+        if in_flight == 0 {
+            // It owed nothing before.
+            self.subscribers[number].progress = now();
+        }
         Ok(Step::Moved)
     }
 
@@ -606,7 +615,8 @@ impl<F: Feed> Sending<'_, F> {
         }
     }
 
-    /// Gives up the places of those who are too far behind, if that is the policy.
+    /// Gives up the places of those who are slow, if that is the policy: more than the allowed lag
+    /// behind the fastest for a while, or as long without progress while the ring holds as much.
     fn enforce_lag(&mut self) -> Result<bool, BridgeError> {
         let policy = self.around.socket.slow.unwrap_or_default();
         if policy == Slow::Block || self.subscribers.len() < self.required {
@@ -615,16 +625,39 @@ impl<F: Feed> Sending<'_, F> {
         let lag = self.around.socket.lag_bytes;
         let lag = lag.unwrap_or(self.feed.capacity_bytes() / 2);
         if self.feed.backlog_bytes() <= lag {
+            self.subscribers
+                .iter_mut()
+                .for_each(|one| one.behind = None);
             return Ok(false);
         }
-        // Whatever is there, so that the newest half of what may be held is known.
-        while self.read_lot()? {}
-        let oldest = self.bytes_read.saturating_sub(lag / 2);
+        let now = now();
+        let held = |one: &&Subscriber| !one.lapsed;
+        let all_stall = self
+            .subscribers
+            .iter()
+            .filter(held)
+            .all(|one| one.stalls(now));
+        if all_stall {
+            // Nobody shows how far one could be: whatever is there.
+            while self.read_lot()? {}
+        }
+        let fastest = self.subscribers.iter().map(|one| one.confirmed).max();
+        let fastest = fastest.unwrap_or(self.released);
+        let reached = if all_stall {
+            self.bytes_read
+        } else {
+            self.bytes_before(fastest)
+        };
+        let oldest = reached.saturating_sub(lag / 2);
         let kept = self.lots.iter().find(|lot| lot.before >= oldest);
         let kept = kept.map_or(self.feed.next(), |lot| lot.first);
         let mut moved = false;
         for number in 0..self.subscribers.len() {
-            if self.subscribers[number].confirmed < kept && !self.subscribers[number].lapsed {
+            let confirmed = self.subscribers[number].confirmed;
+            let behind = reached.saturating_sub(self.bytes_before(confirmed));
+            let one = &mut self.subscribers[number];
+            let is_slow = one.is_behind(behind > lag, now) || one.stalls(now);
+            if !one.lapsed && confirmed < kept && is_slow {
                 self.give_up(number, policy, kept);
                 moved = true;
             }

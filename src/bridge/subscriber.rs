@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::clock::now;
 use super::error::LinkError;
 use super::frame::{Frame, Hello};
 use super::link::Link;
+
+/// A subscriber that is too far behind for so long, or confirms nothing for so long, is slow, if
+/// there is a policy for the slow. A moment without a processor is no slowness.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Someone for whom records are held.
 #[derive(Debug)]
@@ -14,6 +19,10 @@ pub(super) struct Subscriber {
     pub(super) confirmed: u64,
     /// Its place was given up: nothing is held for it until it comes back.
     pub(super) lapsed: bool,
+    /// When it last confirmed something, or began to owe that, or came, or went.
+    pub(super) progress: Instant,
+    /// Since when it is further behind the fastest than is allowed.
+    pub(super) behind: Option<Instant>,
     pub(super) session: Option<Session>,
 }
 
@@ -59,8 +68,26 @@ impl Subscriber {
             name,
             confirmed,
             lapsed: false,
+            progress: now(),
+            behind: None,
             session: None,
         }
+    }
+
+    /// Whether it has had something to confirm for a while and has not.
+    pub(super) fn stalls(&self, now: Instant) -> bool {
+        let session = self.session.as_ref();
+        let owes = session.is_none_or(|session| session.next > self.confirmed);
+        owes && now.saturating_duration_since(self.progress) >= STALL
+    }
+
+    /// Whether it has been too far behind for a while, now that it `is_behind` or not.
+    pub(super) fn is_behind(&mut self, is_behind: bool, now: Instant) -> bool {
+        if !is_behind {
+            self.behind = None;
+            return false;
+        }
+        now.saturating_duration_since(*self.behind.get_or_insert(now)) >= STALL
     }
 
     /// Reads what has come and takes it in. Returns whether anything came.
@@ -76,6 +103,9 @@ impl Subscriber {
                         return Err(LinkError::Nonsense("confirms what it was not sent"));
                     }
                     // Behind a gap it may say less than is known of it.
+                    if confirmed > self.confirmed {
+                        self.progress = now;
+                    }
                     self.confirmed = self.confirmed.max(confirmed);
                     session.credit = session.credit.max(credit);
                 }

@@ -14,6 +14,9 @@ use annulus::{Wait, spsc};
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two looks, so that those who are looked at get on.
+const NAP: Duration = Duration::from_millis(1);
+
 /// A folder under `/dev/shm` for rings and sockets.
 pub struct Place {
     folder: tempfile::TempDir,
@@ -108,7 +111,7 @@ impl Running {
                 return found.clone();
             }
             assert!(begun.elapsed() < PATIENCE, "no `{words}` in {said:#?}");
-            std::thread::yield_now();
+            std::thread::sleep(NAP);
         }
     }
 
@@ -134,7 +137,7 @@ impl Running {
                 "it does not end: {:#?}",
                 self.said()
             );
-            std::thread::yield_now();
+            std::thread::sleep(NAP);
         }
         thread.join().unwrap()
     }
@@ -202,7 +205,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(NAP);
     }
 }
 

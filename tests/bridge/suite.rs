@@ -107,6 +107,8 @@ pub fn a_full_destination_holds_the_source_up(way: Way) {
     let pair = Pair::new(way, 1 << 20, 4096);
     let by = Settings {
         window_records: 8,
+        // Each record is released by itself.
+        batch_bytes: 1,
         ..settings()
     };
     let mut producer = producer(&pair.place.path("a"));
@@ -209,7 +211,11 @@ pub fn what_cannot_go_well_is_refused_with_its_reason(way: Way) {
     let mut producer = producer(&pair.place.path("a"));
     push(&mut producer, 0..3);
     producer.try_push(9, &[9; 3000]).unwrap();
-    let (sends, receives) = pair.start(&settings());
+    let by = Settings {
+        batch_bytes: 1,
+        ..settings()
+    };
+    let (sends, receives) = pair.start(&by);
     let refused = receives.end().unwrap_err().to_string();
     assert!(
         refused.contains("3000 bytes") && refused.contains("2040"),
@@ -250,6 +256,65 @@ pub fn a_bridge_that_is_to_stop_waits_for_confirmations_and_says_if_they_fail_to
     assert!(sends.end().unwrap().all_confirmed);
     assert!(receives.stop().all_confirmed);
     assert_eq!(released(&pair.place.path("a")), 1000);
+}
+
+/// Records of a slot ring: all of them, and in order as long as nobody dies.
+#[test]
+fn a_slot_ring_is_emptied_into_a_byte_ring() {
+    let place = Place::new();
+    let (a, b) = (place.path("a"), place.ring("b", 1 << 20));
+    annulus::mpmc::Options::new(64, 128).create(&a).unwrap();
+    let socket = place.path("s");
+    let listen = format!("unix-listen:{}", socket.display());
+    let dial = format!("unix:{}", socket.display());
+    let mut receives = Running::new(&dial, &ring_end(&b));
+    let mut consumer = consumer(&b);
+    // SAFETY: nobody but the test uses the file, and through this library only.
+    let producer = unsafe { annulus::mpmc::Producer::attach(&a) }.unwrap();
+    let wait = || annulus::Wait::block().for_at_most(crate::rig::PATIENCE);
+    for life in 0..5_u64 {
+        // Each life of the sending bridge numbers anew, and the receiver knows.
+        let sends = Running::new(&ring_end(&a), &listen);
+        for number in life * 500..(life + 1) * 500 {
+            let tag = u32::try_from(number).unwrap();
+            producer
+                .push(tag, &crate::rig::payload(number), wait())
+                .unwrap();
+        }
+        pop(&mut consumer, life * 500..(life + 1) * 500);
+        assert!(
+            sends.stop().all_confirmed,
+            "what it held is confirmed, so nothing comes twice"
+        );
+        if life == 2 {
+            assert!(receives.stop().all_confirmed);
+            receives = Running::new(&dial, &ring_end(&b));
+        }
+    }
+    // Held and not confirmed when its bridge ends: given back, for others.
+    drop(receives);
+    let by = Settings {
+        drain_timeout: std::time::Duration::from_millis(50),
+        ..settings()
+    };
+    producer.push(7, b"left", wait()).unwrap();
+    assert!(!sends_nobody(&a, &listen, by), "nobody has confirmed it");
+    // SAFETY: as for the producer.
+    let other = unsafe { annulus::mpmc::Consumer::attach(&a) }.unwrap();
+    let mut bytes = Vec::new();
+    assert_eq!(other.try_pop(&mut bytes), Ok(7));
+    assert_empty(&mut consumer);
+}
+
+/// A sending bridge without a receiver, until it holds what there is.
+fn sends_nobody(ring: &std::path::Path, listen: &str, by: Settings) -> bool {
+    let sends = Running::with(&ring_end(ring), listen, by).unwrap();
+    sends.at();
+    wait_until("the record is held", || {
+        let seen = annulus::segment::inspect(&annulus::Location::from(ring)).unwrap();
+        seen.claims_count > 0
+    });
+    sends.stop().all_confirmed
 }
 
 macro_rules! conformance {

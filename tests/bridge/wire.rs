@@ -74,12 +74,12 @@ fn hello() -> Hello<'static> {
 }
 
 /// A sender with ten records, and a connection to it.
-fn sender() -> (Place, Running, String) {
+fn sender(silence: Duration) -> (Place, Running, String) {
     let place = Place::new();
     let path = place.ring("a", 1 << 16);
     push(&mut producer(&path), 0..10);
     let by = Settings {
-        silence: Duration::from_secs(2),
+        silence,
         ..settings()
     };
     let sends = Running::with(&ring_end(&path), "tcp-listen://127.0.0.1:0", by).unwrap();
@@ -89,7 +89,7 @@ fn sender() -> (Place, Running, String) {
 
 #[test]
 fn nothing_is_sent_beyond_the_credit_and_nothing_released_before_the_ack() {
-    let (place, _sends, at) = sender();
+    let (place, _sends, at) = sender(PATIENCE);
     let mut peer = Peer::new(TcpStream::connect(at).unwrap());
     peer.say(&Frame::Hello(hello()));
     let welcome = peer.until(|frame| match frame {
@@ -132,7 +132,7 @@ fn nothing_is_sent_beyond_the_credit_and_nothing_released_before_the_ack() {
 
 #[test]
 fn a_sender_says_why_it_does_not_serve() {
-    let (_place, sends, at) = sender();
+    let (_place, sends, at) = sender(PATIENCE);
     let refusal = |hello: Hello<'_>| {
         let mut peer = Peer::new(TcpStream::connect(&at).unwrap());
         peer.say(&Frame::Hello(hello));
@@ -169,7 +169,7 @@ fn a_sender_says_why_it_does_not_serve() {
     };
     assert_eq!(refusal(stranger), Code::NotInvited);
     let short = Hello {
-        largest_record: 8,
+        largest_record: 7,
         ..hello()
     };
     assert_eq!(refusal(short), Code::RecordTooLong);
@@ -178,7 +178,7 @@ fn a_sender_says_why_it_does_not_serve() {
 
 #[test]
 fn noise_silence_and_a_twin_end_a_connection_and_nothing_else() {
-    let (place, sends, at) = sender();
+    let (place, sends, at) = sender(Duration::from_secs(2));
     let mut noise = TcpStream::connect(&at).unwrap();
     noise.write_all(&[0xaa; 64]).unwrap();
     let mut silent = Peer::new(TcpStream::connect(&at).unwrap());
@@ -190,12 +190,24 @@ fn noise_silence_and_a_twin_end_a_connection_and_nothing_else() {
     sends.wait_until_it_says("connected again");
     while first.hear().is_some() {}
     assert_eq!(noise.read(&mut [0; 1]).unwrap_or(0), 0);
-    // Heartbeats come, and none goes: it is left after two seconds.
-    second.until(|frame| matches!(frame, Frame::Heartbeat).then_some(()));
+    // It says nothing more, so it is left after two seconds.
     while second.hear().is_some() {}
     assert!(silent.hear().is_none(), "it never said who it is");
     sends.wait_until_it_says("silent for");
     assert_eq!(released(&place.path("a")), 0);
+}
+
+#[test]
+fn a_sender_with_nothing_to_say_is_heard_all_the_same() {
+    let (_place, _sends, at) = sender(PATIENCE);
+    let mut peer = Peer::new(TcpStream::connect(at).unwrap());
+    peer.say(&Frame::Hello(Hello {
+        silence_ms: 100,
+        ..hello()
+    }));
+    for _ in 0..3 {
+        peer.until(|frame| matches!(frame, Frame::Heartbeat).then_some(()));
+    }
 }
 
 const STREAM: StreamId = StreamId {
