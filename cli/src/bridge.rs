@@ -42,7 +42,7 @@ Options of the sending end's socket, as ?key=value&key=value:
   slow=drop       it stays connected, is told of a gap, and goes on near the newest record
   lag=BYTES       for these two; half of the ring's capacity if it is not said
 Of the receiving end's socket:
-  name=NAME       under which the sender remembers this receiver; the ring's own id if it is not said
+  name=NAME       under which the sender remembers this receiver; else the ring's own id
 Of either socket:
   framing=lines, framing=len32
                   the peer is no bridge but `nc`, or twenty lines of Python: a record a line, or
@@ -152,7 +152,7 @@ fn told(summary: &Summary) -> String {
         "not all was confirmed: start it again, and the rest goes out"
     };
     format!(
-        "{confirmed} records confirmed over {connections} connections, {gap_records} in gaps; {rest}"
+        "{confirmed} records confirmed, {connections} connections, {gap_records} in gaps; {rest}"
     )
 }
 

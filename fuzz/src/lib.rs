@@ -3,12 +3,13 @@
 //! | target | input | checks |
 //! | --- | --- | --- |
 //! | [`bridge_ends`] | a URL | it is an end of a bridge or refused |
-//! | [`bridge_frames`] | bytes of a connection | they are frames, which encode as they came, or not |
+//! | [`bridge_frames`] | bytes of a connection | frames, which encode as they came, or none |
 //! | [`open_image`] | a file, or words to change in a sound ring | see below; adopted rings work |
 //! | [`corrupted_ops`] | operations on a ring, and stores to it by others | see below |
 //! | [`ops_model`] | operations on a sound ring | each answer is the oracle's |
 //!
-//! [`open_image`] and [`corrupted_ops`] look for panics, hangs and faults: a damaged ring answers errors or bytes.
+//! [`open_image`] and [`corrupted_ops`] look for panics, hangs and faults: a damaged ring answers
+//! errors or bytes.
 //!
 //! `cargo +nightly fuzz run <target>` runs one; `cargo xtask test fuzz` runs all of them for a
 //! while. The seeds in `corpus/` are made by

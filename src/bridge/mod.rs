@@ -260,8 +260,7 @@ unsafe fn attach_source(
             if !matches!(socket.slow, None | Some(Slow::Block)) {
                 return Err(BridgeError::Option {
                     key: "slow",
-                    why: "an MPMC ring has other consumers to do without a slow one: there is \
-                          only slow=block",
+                    why: "of an MPMC ring there is only slow=block",
                 });
             }
             // SAFETY: the caller's contract is the same.
@@ -282,8 +281,8 @@ unsafe fn attach_destination(end: RingEnd, options: &AttachOptions) -> Result<Ri
     }
     // SAFETY: the caller's contract is the same.
     let mut producer = unsafe { spsc::Producer::attach_with(&end.path, options) }?;
-    // Left closed it refuses records; but perhaps there are none, and the sender is still to be told
-    // that its end has come here.
+    // Left closed it refuses records; but perhaps there are none to come, and the sender is still to
+    // be told that its end has been heard.
     if end.reopen == Some(true) {
         producer.reopen();
     }

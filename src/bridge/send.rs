@@ -11,6 +11,9 @@
 //! 3. Bytes of a lot that are being written belong to a lot that is not released: a part is of
 //!    records that its subscriber has not confirmed.
 
+mod admission;
+mod lag;
+
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ use super::Around;
 use super::clock::{Backoff, now};
 use super::error::{BridgeError, LinkError};
 use super::feed::{Feed, Read};
-use super::frame::{Code, DATA_BYTES, Frame, Hello, VERSION, Welcome, first_record};
+use super::frame::{Code, DATA_BYTES, Frame, first_record};
 use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
@@ -306,139 +309,6 @@ impl<F: Feed> Sending<'_, F> {
         (self.around.report)(&Event::Disconnected { peer, name, why });
     }
 
-    /// Reads a caller's hello. Returns whether anything moved.
-    fn hear_stranger(&mut self, number: usize, now: Instant) -> Result<bool, BridgeError> {
-        let mut link = self.strangers.swap_remove(number);
-        let heard = link.read(now).and_then(|_| {
-            Ok(match link.frame()? {
-                None => None,
-                Some(Frame::Hello(hello)) => Some(hello.into_owned()),
-                Some(_) => return Err(LinkError::Nonsense("does not begin with a hello")),
-            })
-        });
-        match heard {
-            Ok(None) => {
-                self.strangers.push(link);
-                Ok(false)
-            }
-            Ok(Some((hello, name))) => {
-                link.pass();
-                self.admit(link, (hello, &name), now).map(|()| true)
-            }
-            Err(why) => {
-                let (peer, name) = (link.peer(), "");
-                (self.around.report)(&Event::Disconnected {
-                    peer,
-                    name,
-                    why: &why,
-                });
-                self.backoff.failed(now);
-                Ok(true)
-            }
-        }
-    }
-
-    /// Begins a session, or says why there is none.
-    fn admit(
-        &mut self,
-        mut link: Link,
-        (hello, name): (Hello<'static>, &str),
-        now: Instant,
-    ) -> Result<(), BridgeError> {
-        let hello = &hello;
-        let settings = self.around.settings;
-        let next = match self.terms(hello, name)? {
-            Ok(next) => next,
-            Err((code, text)) => {
-                link.part(&Frame::Refusal { code, text });
-                let text = text.to_owned();
-                let why = &LinkError::Refused { code, text };
-                let peer = link.peer();
-                (self.around.report)(&Event::Disconnected { peer, name, why });
-                self.backoff.failed(now);
-                return Ok(());
-            }
-        };
-        link.say(&Frame::Welcome(Welcome {
-            stream: self.feed.stream(),
-            next,
-            largest_record: self.feed.largest_record(),
-            silence_ms: millis(settings.silence),
-        }));
-        if hello.stream == Some(self.feed.stream()) && hello.next < next {
-            let (from, to) = (hello.next, next);
-            link.say(&Frame::Gap { from, to });
-            self.summary.gap_records += to - from;
-            (self.around.report)(&Event::Gap { name, from, to });
-        }
-        let peer = link.peer();
-        (self.around.report)(&Event::Connected { peer, name, next });
-        self.summary.connections += 1;
-        self.backoff.succeeded();
-        let session = Session::new(link, hello, next, settings.silence);
-        let number = self.number_of(name);
-        self.hang_up(number, &LinkError::Superseded);
-        let one = &mut self.subscribers[number];
-        (one.confirmed, one.lapsed, one.progress) = (next, false, now);
-        one.session = Some(session);
-        Ok(())
-    }
-
-    /// The place of a subscriber who may be new.
-    fn number_of(&mut self, name: &str) -> usize {
-        let found = self.subscribers.iter().position(|one| one.name == name);
-        found.unwrap_or_else(|| {
-            let one = Subscriber::new(name.to_owned(), self.released);
-            self.subscribers.push(one);
-            self.subscribers.len() - 1
-        })
-    }
-
-    /// Where a caller goes on, or why it does not.
-    fn terms(
-        &mut self,
-        hello: &Hello<'_>,
-        name: &str,
-    ) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
-        if hello.version != VERSION {
-            return Ok(Err((Code::Version, "this end speaks version 1")));
-        }
-        let known = self.subscribers.iter().any(|one| one.name == name);
-        let room = self.subscribers.len() < self.required;
-        if name.is_empty() || !known && (!room || !self.feed.remember(name)) {
-            let text = "this ring is held for subscribers of other names";
-            return Ok(Err((Code::NotInvited, text)));
-        }
-        let ours = self.feed.stream();
-        match hello.stream {
-            None => Ok(Ok(self.released)),
-            Some(theirs) if theirs == ours => self.place(hello.next),
-            // The same ring, numbered by a bridge that has died: all that it left comes again.
-            Some(theirs)
-                if ours.life != 0
-                    && (theirs.ring_id, theirs.generation) == (ours.ring_id, ours.generation) =>
-            {
-                Ok(Ok(self.released))
-            }
-            Some(_) if hello.accepts_other => Ok(Ok(self.released)),
-            Some(_) => {
-                let text = "the receiver holds the records of another ring";
-                Ok(Err((Code::OtherStream, text)))
-            }
-        }
-    }
-
-    /// Where to go on for one that wants `wanted` next: there, or behind what is released.
-    fn place(&mut self, wanted: u64) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
-        while self.feed.next() < wanted {
-            if !self.read_lot()? {
-                let text = "the receiver holds records that this ring does not have";
-                return Ok(Err((Code::Ahead, text)));
-            }
-        }
-        Ok(Ok(wanted.max(self.released)))
-    }
-
     /// Reads one lot more. False if there is none.
     fn read_lot(&mut self) -> Result<bool, BridgeError> {
         let first = self.feed.next();
@@ -613,86 +483,6 @@ impl<F: Feed> Sending<'_, F> {
                 self.feed.release(lot.lot);
             }
         }
-    }
-
-    /// Gives up the places of those who are slow, if that is the policy: more than the allowed lag
-    /// behind the fastest for a while, or as long without progress while the ring holds as much.
-    fn enforce_lag(&mut self) -> Result<bool, BridgeError> {
-        let policy = self.around.socket.slow.unwrap_or_default();
-        if policy == Slow::Block || self.subscribers.len() < self.required {
-            return Ok(false);
-        }
-        let lag = self.around.socket.lag_bytes;
-        let lag = lag.unwrap_or(self.feed.capacity_bytes() / 2);
-        if self.feed.backlog_bytes() <= lag {
-            self.subscribers
-                .iter_mut()
-                .for_each(|one| one.behind = None);
-            return Ok(false);
-        }
-        let now = now();
-        let held = |one: &&Subscriber| !one.lapsed;
-        let all_stall = self
-            .subscribers
-            .iter()
-            .filter(held)
-            .all(|one| one.stalls(now));
-        if all_stall {
-            // Nobody shows how far one could be: whatever is there.
-            while self.read_lot()? {}
-        }
-        let fastest = self.subscribers.iter().map(|one| one.confirmed).max();
-        let fastest = fastest.unwrap_or(self.released);
-        let reached = if all_stall {
-            self.bytes_read
-        } else {
-            self.bytes_before(fastest)
-        };
-        let oldest = reached.saturating_sub(lag / 2);
-        let kept = self.lots.iter().find(|lot| lot.before >= oldest);
-        let kept = kept.map_or(self.feed.next(), |lot| lot.first);
-        let mut moved = false;
-        for number in 0..self.subscribers.len() {
-            let confirmed = self.subscribers[number].confirmed;
-            let behind = reached.saturating_sub(self.bytes_before(confirmed));
-            let one = &mut self.subscribers[number];
-            let is_slow = one.is_behind(behind > lag, now) || one.stalls(now);
-            if !one.lapsed && confirmed < kept && is_slow {
-                self.give_up(number, policy, kept);
-                moved = true;
-            }
-        }
-        self.release();
-        Ok(moved)
-    }
-
-    /// Lets a subscriber go on at `kept`, or go.
-    fn give_up(&mut self, number: usize, policy: Slow, kept: u64) {
-        let one = &mut self.subscribers[number];
-        let stuck = one
-            .session
-            .as_ref()
-            .is_none_or(|session| session.link.is_lent());
-        if policy == Slow::Disconnect || stuck {
-            // What comes of it is told as a gap when it is back. A frame that is cut off cannot be
-            // finished without its records, so this connection ends in any case.
-            one.lapsed = true;
-            self.hang_up(number, &LinkError::TooSlow);
-            return;
-        }
-        let Some(session) = &mut one.session else {
-            return;
-        };
-        let from = session.next;
-        if from < kept {
-            session.link.say(&Frame::Gap { from, to: kept });
-            session.next = kept;
-            self.summary.gap_records += kept - from;
-            let (name, to) = (&*one.name, kept);
-            (self.around.report)(&Event::Gap { name, from, to });
-        }
-        // What was sent and is on its way is confirmed or not: nothing is held for it.
-        one.confirmed = kept.min(session.next);
     }
 
     /// Tells everybody that nothing comes any more, and whether that is all.

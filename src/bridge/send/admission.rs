@@ -1,0 +1,151 @@
+//! Callers: who they are, whether they are served, and from where on.
+
+use std::time::Instant;
+
+use crate::bridge::error::{BridgeError, LinkError};
+use crate::bridge::feed::Feed;
+use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome};
+use crate::bridge::link::Link;
+use crate::bridge::report::Event;
+use crate::bridge::subscriber::{Session, Subscriber};
+
+use super::{Sending, millis};
+
+impl<F: Feed> Sending<'_, F> {
+    /// Reads a caller's hello. Returns whether anything moved.
+    pub(super) fn hear_stranger(
+        &mut self,
+        number: usize,
+        now: Instant,
+    ) -> Result<bool, BridgeError> {
+        let mut link = self.strangers.swap_remove(number);
+        let heard = link.read(now).and_then(|_| {
+            Ok(match link.frame()? {
+                None => None,
+                Some(Frame::Hello(hello)) => Some(hello.into_owned()),
+                Some(_) => return Err(LinkError::Nonsense("does not begin with a hello")),
+            })
+        });
+        match heard {
+            Ok(None) => {
+                self.strangers.push(link);
+                Ok(false)
+            }
+            Ok(Some((hello, name))) => {
+                link.pass();
+                self.admit(link, (hello, &name), now).map(|()| true)
+            }
+            Err(why) => {
+                let (peer, name) = (link.peer(), "");
+                (self.around.report)(&Event::Disconnected {
+                    peer,
+                    name,
+                    why: &why,
+                });
+                self.backoff.failed(now);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Begins a session, or says why there is none.
+    fn admit(
+        &mut self,
+        mut link: Link,
+        (hello, name): (Hello<'static>, &str),
+        now: Instant,
+    ) -> Result<(), BridgeError> {
+        let hello = &hello;
+        let settings = self.around.settings;
+        let next = match self.terms(hello, name)? {
+            Ok(next) => next,
+            Err((code, text)) => {
+                link.part(&Frame::Refusal { code, text });
+                let text = text.to_owned();
+                let why = &LinkError::Refused { code, text };
+                let peer = link.peer();
+                (self.around.report)(&Event::Disconnected { peer, name, why });
+                self.backoff.failed(now);
+                return Ok(());
+            }
+        };
+        link.say(&Frame::Welcome(Welcome {
+            stream: self.feed.stream(),
+            next,
+            largest_record: self.feed.largest_record(),
+            silence_ms: millis(settings.silence),
+        }));
+        if hello.stream == Some(self.feed.stream()) && hello.next < next {
+            let (from, to) = (hello.next, next);
+            link.say(&Frame::Gap { from, to });
+            self.summary.gap_records += to - from;
+            (self.around.report)(&Event::Gap { name, from, to });
+        }
+        let peer = link.peer();
+        (self.around.report)(&Event::Connected { peer, name, next });
+        self.summary.connections += 1;
+        self.backoff.succeeded();
+        let session = Session::new(link, hello, next, settings.silence);
+        let number = self.number_of(name);
+        self.hang_up(number, &LinkError::Superseded);
+        let one = &mut self.subscribers[number];
+        (one.confirmed, one.lapsed, one.progress) = (next, false, now);
+        one.session = Some(session);
+        Ok(())
+    }
+
+    /// The place of a subscriber who may be new.
+    fn number_of(&mut self, name: &str) -> usize {
+        let found = self.subscribers.iter().position(|one| one.name == name);
+        found.unwrap_or_else(|| {
+            let one = Subscriber::new(name.to_owned(), self.released);
+            self.subscribers.push(one);
+            self.subscribers.len() - 1
+        })
+    }
+
+    /// Where a caller goes on, or why it does not.
+    fn terms(
+        &mut self,
+        hello: &Hello<'_>,
+        name: &str,
+    ) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
+        if hello.version != VERSION {
+            return Ok(Err((Code::Version, "this end speaks version 1")));
+        }
+        let known = self.subscribers.iter().any(|one| one.name == name);
+        let room = self.subscribers.len() < self.required;
+        if name.is_empty() || !known && (!room || !self.feed.remember(name)) {
+            let text = "this ring is held for subscribers of other names";
+            return Ok(Err((Code::NotInvited, text)));
+        }
+        let ours = self.feed.stream();
+        match hello.stream {
+            None => Ok(Ok(self.released)),
+            Some(theirs) if theirs == ours => self.place(hello.next),
+            // The same ring, numbered by a bridge that has died: all that it left comes again.
+            Some(theirs)
+                if ours.life != 0
+                    && (theirs.ring_id, theirs.generation) == (ours.ring_id, ours.generation) =>
+            {
+                Ok(Ok(self.released))
+            }
+            Some(_) if hello.accepts_other => Ok(Ok(self.released)),
+            Some(_) => {
+                let text = "the receiver holds the records of another ring";
+                Ok(Err((Code::OtherStream, text)))
+            }
+        }
+    }
+
+    /// Where to go on for one that wants `wanted` next: there, or behind what is released.
+    fn place(&mut self, wanted: u64) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
+        while self.feed.next() < wanted {
+            if !self.read_lot()? {
+                let text = "the receiver holds records that this ring does not have";
+                return Ok(Err((Code::Ahead, text)));
+            }
+        }
+        Ok(Ok(wanted.max(self.released)))
+    }
+}
