@@ -75,7 +75,7 @@ enum Command {
     /// Writes what comes out of a ring to standard output.
     Recv(recv::RecvArgs),
     /// Moves records between a ring and a network, so that none is lost.
-    Bridge(bridge::BridgeArgs),
+    Bridge(Box<bridge::BridgeArgs>),
     /// Shows a ring: its fill, who is attached, and who holds what. Joins nothing, writes nothing.
     Stat(stat::StatArgs),
     /// Mends what dead participants have left. The living do so too, when it matters.

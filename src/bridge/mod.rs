@@ -281,8 +281,8 @@ unsafe fn attach_destination(end: RingEnd, options: &AttachOptions) -> Result<Ri
     }
     // SAFETY: the caller's contract is the same.
     let mut producer = unsafe { spsc::Producer::attach_with(&end.path, options) }?;
-    // Left closed it refuses records; but perhaps there are none to come, and the sender is still to
-    // be told that its end has been heard.
+    // Left closed it refuses records; but perhaps none is to come, and the sender is still to be
+    // told that its end has been heard.
     if end.reopen == Some(true) {
         producer.reopen();
     }
