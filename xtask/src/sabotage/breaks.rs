@@ -10,6 +10,7 @@ const WAITING: &str = "src/wait/mod.rs";
 const MAP: &str = "src/segment/map.rs";
 const PATIENCE: &str = "src/wait/patience.rs";
 const POLLABLE: &str = "src/wait/pollable.rs";
+const ORIGINS: &str = "src/protocol/byte_ring/origin.rs";
 const READER: &str = "src/protocol/byte_ring/reader.rs";
 const FORKING: &str = "src/segment/fork.rs";
 
@@ -191,6 +192,41 @@ pub(super) const BREAKS: &[Break] = &[
             },
         ],
         check: Check::Torture("--operation spsc-push --mode kill"),
+    },
+    Break {
+        name: "origin-after-its-records",
+        what: "records are published before it is written down where they come from",
+        edits: &[Edit {
+            file: WRITER,
+            old: "super::origin::announce(store, self.tail, self.staged_end(), origin);
+            self.publish(shape, store);",
+            new: "let (tail, end) = (self.tail, self.staged_end());
+            self.publish(shape, store);
+            super::origin::announce(store, tail, end, origin);",
+        }],
+        check: Check::Torture("--operation spsc-commit-from --mode kill"),
+    },
+    Break {
+        name: "origin-over-the-true-one",
+        what: "where records come from is written over what is still true",
+        edits: &[Edit {
+            file: ORIGINS,
+            old: "map_or(0, |entry| entry ^ 1);",
+            new: "unwrap_or(0);",
+        }],
+        check: Check::Torture("--operation spsc-commit-from --mode kill"),
+    },
+    Break {
+        name: "origin-never-settled",
+        what: "what a dead bridge announced comes true with another's records",
+        edits: &[Edit {
+            file: WRITER,
+            old: "super::origin::settle(store, end);",
+            new: "let _ = super::origin::settle::<S>;",
+        }],
+        check: Check::Torture(
+            "--operation spsc-attach-producer-after-bridge --mode kill --sample 20",
+        ),
     },
     Break {
         name: "lock-kept-by-a-child",

@@ -27,6 +27,8 @@ pub(super) struct Account {
     pub(super) released: u64,
     /// Records to be delivered, oldest first.
     pub(super) left: Vec<Left>,
+    /// SPSC: how far the committed ones reach in the ring that they were copied from.
+    pub(super) origin: Option<u64>,
 }
 
 /// A record that must be delivered.
@@ -60,6 +62,13 @@ pub(super) fn payload(id: u32) -> Vec<u8> {
     };
     let byte = |at: u32| (id.wrapping_mul(37) ^ at.wrapping_mul(11)) as u8;
     (0..len).map(byte).collect()
+}
+
+/// The words of an origin of `records` records, as they lie in the file: all follow from the
+/// first, so that a torn origin shows.
+pub(super) fn origin_words(records: u64) -> [u64; 5] {
+    let word = |factor: u64| records.wrapping_mul(factor) ^ factor;
+    [records, word(0x1d), word(0x3b), word(0x61), word(0x97)]
 }
 
 /// Refuses a record whose bytes are not those of its id.
@@ -112,4 +121,5 @@ pub(super) const EMPTY: Account = Account {
     committed: 0,
     released: 0,
     left: Vec::new(),
+    origin: None,
 };

@@ -1,6 +1,7 @@
 //! The place of a trial: a directory of its own, a ring in it, and the records that it begins with.
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use annulus::{TryClaimError, Wait, mpmc, spsc};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-use super::account::{LONG, payload};
+use super::account::{LONG, origin_words, payload};
 use super::image::{self, Image, at};
-use super::operations::{self, BYTES, Found, Operation, Ring, Side};
+use super::operations::{self, BYTES, Found, ORIGIN_BEFORE, ORIGIN_NEVER, Operation, Ring, Side};
 use super::victim::{Page, Stage};
 
 /// Records that went through the ring before the operation, so that positions are not small.
@@ -174,8 +175,17 @@ impl Bench {
             producer.try_push(id | size, &payload(id | size))?;
             consumer.try_read()?.release();
         }
+        let is_copied = matches!(operation.found, Found::Copied | Found::DeadBridge);
         for id in 1..=operation.ready {
-            producer.try_push(id, &payload(id))?;
+            let mut batch = producer.batch();
+            batch.try_push(id, &payload(id))?;
+            if is_copied {
+                batch.commit_from(&operations::origin(
+                    ORIGIN_BEFORE - u64::from(operation.ready - id),
+                ));
+            } else {
+                batch.commit();
+            }
         }
         let mut committed = u64::from(earlier + operation.ready);
         match operation.found {
@@ -200,9 +210,10 @@ impl Bench {
 
     /// Lets the victim's predecessor die, if the operation has one. Survivors are attached before
     /// that, or they would recover it.
-    pub(super) fn let_die(&self, operation: &Operation) {
-        if operation.found != Found::DeadPredecessor {
-            return;
+    pub(super) fn let_die(&self, operation: &Operation) -> Result<()> {
+        let is_bridge = operation.found == Found::DeadBridge;
+        if operation.found != Found::DeadPredecessor && !is_bridge {
+            return Ok(());
         }
         let ring = &self.stage.ring;
         self.stage
@@ -214,6 +225,10 @@ impl Bench {
                 (Ring::Spsc, Side::Producer) => hold_span(operations::spsc_producer(ring)),
                 (Ring::Spsc, _) => hold_records(operations::spsc_consumer(ring)),
             });
+        if is_bridge {
+            announce(ring)?;
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +248,30 @@ fn remove_abandoned() {
             let _ = fs::remove_dir_all(path);
         }
     }
+}
+
+/// Writes what a producer that died just before its publication has written: the origin that is
+/// not the true one ends beyond all that is committed.
+fn announce(ring: &Path) -> Result<()> {
+    const AHEAD: u64 = 64;
+    let file = File::options().read(true).write(true).open(ring)?;
+    let image = Image::read(&file)?;
+    let entries = [at::ORIGINS, at::ORIGINS + at::ORIGIN_BYTES];
+    let [first, second] = entries.map(|entry| image.word(entry));
+    ensure!((first | second) & 1 == 1, "there is no true origin");
+    let is_first = second == 0 || first != 0 && first.wrapping_sub(second).cast_signed() > 0;
+    let (true_end, entry) = if is_first {
+        (first, entries[1])
+    } else {
+        (second, entries[0])
+    };
+    let words = [true_end.wrapping_add(AHEAD)]
+        .into_iter()
+        .chain(origin_words(ORIGIN_NEVER));
+    for (word, offset) in words.zip((entry..).step_by(8)) {
+        file.write_all_at(&word.to_le_bytes(), offset as u64)?;
+    }
+    Ok(())
 }
 
 /// Fills the ring. Returns how many records it took.

@@ -20,7 +20,7 @@ use super::image::{self, Image, at, row};
 use super::operations::{Found, Operation, Ring, Side};
 use super::plan::{Plan, is_birth};
 use super::survivors::{Driven, Survivors};
-use super::trial::{Variant, bring, check_deserted, check_rest};
+use super::trial::{Variant, bring, check_deserted, check_rest, rested};
 use super::victim::Stopped;
 
 /// Stops a victim after `point` instructions, goes round it, and lets it finish.
@@ -64,7 +64,10 @@ pub(super) fn halt(bench: &Bench, operation: &Operation, point: u64, plan: &Plan
                 operation,
                 &now,
                 &bench.stage.ring,
-                ready.before.committed + written,
+                &rested(
+                    ready.before.committed + written,
+                    operation.origin.or(ready.before.origin),
+                ),
             )?;
             check_deserted(&bench.stage.ring, bench)
         });
@@ -97,7 +100,7 @@ fn race(bench: &Bench, operation: &Operation, stopped: Stopped) -> Result<()> {
         before == Image::read(&image::open(ring)?)?,
         "the loser has changed the ring"
     );
-    check_rest(operation, &before, ring, 0)?;
+    check_rest(operation, &before, ring, &account::EMPTY)?;
     check_deserted(ring, bench)
 }
 
@@ -189,8 +192,10 @@ impl Around<'_> {
     fn check_recovery(&self, ring: &std::path::Path) -> Result<()> {
         let location = Location::from(ring);
         let recovered = recover(&location, &RecoverOptions::default())?;
-        let somebody_died = self.operation.found == Found::DeadPredecessor
-            || self.operation.name.ends_with("-sweeps");
+        let somebody_died = matches!(
+            self.operation.found,
+            Found::DeadPredecessor | Found::DeadBridge
+        ) || self.operation.name.ends_with("-sweeps");
         let found = recovered.participants;
         ensure!(
             found == 0 || somebody_died,
@@ -239,6 +244,7 @@ fn line_of(side: Side) -> Vec<Range<usize>> {
         Side::Producer => vec![
             at::PRODUCER_CLAIM..at::PRODUCER_JOURNAL,
             at::PRODUCER_JOURNAL..at::HEAD,
+            at::ORIGINS..at::ORIGINS + 2 * at::ORIGIN_BYTES,
         ],
         _ => vec![
             at::HEAD..at::HEAD + 8,

@@ -30,6 +30,10 @@ pub(super) mod at {
     pub(in super::super) const CONSUMER_JOURNAL: usize = CONSUMER_CLAIM + 8;
     /// Bytes of a journal's entry.
     pub(in super::super) const ENTRY_BYTES: usize = 32;
+    /// Two of them: where records that came over a bridge came from.
+    pub(in super::super) const ORIGINS: usize = 2048 + 768;
+    /// Bytes of an origin.
+    pub(in super::super) const ORIGIN_BYTES: usize = 64;
     const ROWS: usize = 4096;
     const ROW_BYTES: usize = 512;
     const COUNTERS: usize = 128;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use annulus::{mpmc, spsc};
 
+use super::account::origin_words;
 use super::victim::Stage;
 
 mod files;
@@ -48,6 +49,12 @@ pub(super) enum Found {
     NearEnd,
     /// A participant of the victim's side died holding what it could.
     DeadPredecessor,
+    /// SPSC: the records that are ready were copied from another ring, the last one from place
+    /// [`ORIGIN_BEFORE`] of it.
+    Copied,
+    /// The same, and the producer died between saying where the next ones come from and their
+    /// publication.
+    DeadBridge,
 }
 
 /// How an operation is cut into points at which it is stopped or killed.
@@ -76,6 +83,8 @@ pub(super) struct Operation {
     pub(super) commits: u32,
     /// The victim may release this many of those ready, and has once it is done.
     pub(super) releases: u32,
+    /// What its commit says of the ring that the records come from, if it says anything.
+    pub(super) origin: Option<u64>,
     /// Commits are seen all or none.
     pub(super) is_atomic: bool,
     /// Whether survivors can be attached before the operation.
@@ -105,11 +114,33 @@ const PLAIN: Operation = Operation {
     ready: 0,
     commits: 0,
     releases: 0,
+    origin: None,
     is_atomic: false,
     has_witnesses: true,
     states: &[],
     act: |_| {},
 };
+
+/// Where the copied records of [`Found::Copied`] end in the ring that they come from.
+pub(super) const ORIGIN_BEFORE: u64 = 3000;
+/// Where those end that the victim commits.
+pub(super) const ORIGIN_AFTER: u64 = 3003;
+/// What a dead bridge announced and never published.
+pub(super) const ORIGIN_NEVER: u64 = 3777;
+
+/// An origin all of whose words follow from `records`.
+pub(super) fn origin(records: u64) -> spsc::Origin {
+    let [records, low, high, generation, life] = origin_words(records);
+    let mut ring_id = [0; 16];
+    ring_id[..8].copy_from_slice(&low.to_le_bytes());
+    ring_id[8..].copy_from_slice(&high.to_le_bytes());
+    spsc::Origin {
+        ring_id,
+        generation,
+        life,
+        records,
+    }
+}
 
 /// All of them, in the order in which they run.
 pub(super) fn all() -> Vec<&'static Operation> {

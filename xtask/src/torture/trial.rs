@@ -88,7 +88,7 @@ pub(super) fn set_out(bench: &Bench, operation: &Operation, variant: Variant) ->
     );
     let is_witnessed = variant == Variant::Witness && !is_birth(operation);
     let survivors = is_witnessed.then(|| Survivors::witnesses(operation, ring));
-    bench.let_die(operation);
+    bench.let_die(operation)?;
     let victim = Victim::spawn(&bench.stage, operation.act)?;
     Ok(Ready {
         victim,
@@ -259,7 +259,8 @@ impl Dead<'_> {
         let took = free_at.elapsed();
         let now = Image::read(&image::open(ring)?)?;
         ensure!(now.rows_in_use().len() == Survivors::ROWS, "rows leaked");
-        check_rest(self.operation, &now, ring, account.committed + fresh)?;
+        let rested = rested(account.committed + fresh, account.origin);
+        check_rest(self.operation, &now, ring, &rested)?;
         drop(survivors);
         check_deserted(ring, self.bench)?;
         Ok(took)
@@ -294,6 +295,12 @@ impl Dead<'_> {
                 "{found} records are seen of a {what} of {most}: {account:?}"
             );
         }
+        let origin = operation.origin.filter(|_| commits > 0).or(before.origin);
+        ensure!(
+            account.origin == origin,
+            "{commits} records are seen of a commit, and the origin {:?} instead of {origin:?}",
+            account.origin
+        );
         let kept = before.left.iter().skip(usize::try_from(releases)?);
         let first = FIRST_OF_VICTIM;
         let new = (first..).take(usize::try_from(commits)?);
@@ -327,21 +334,26 @@ fn compare_with_library(ring: &Path, account: &Account) -> Result<()> {
     Ok(())
 }
 
-/// Everything is read and released, and the sums are right.
+/// The account of a ring of which everything is read and released.
+pub(super) fn rested(committed: u64, origin: Option<u64>) -> Account {
+    Account {
+        committed,
+        released: committed,
+        left: Vec::new(),
+        origin,
+    }
+}
+
+/// Nothing is left to be done, and the sums are right.
 pub(super) fn check_rest(
     operation: &Operation,
     image: &Image,
     ring: &Path,
-    committed: u64,
+    rested: &Account,
 ) -> Result<()> {
     let account = account_of(operation, image).context("at the end")?;
-    let rested = Account {
-        committed,
-        released: committed,
-        left: Vec::new(),
-    };
     ensure!(
-        account == rested,
+        account == *rested,
         "{account:?} at the end, expected {rested:?}"
     );
     if operation.ring == Ring::Mpmc {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::super::image::{Image, at};
-use super::{Account, Left, check_payload, check_rows, common_states};
+use super::{Account, Left, check_payload, check_rows, common_states, origin_words};
 
 const RECORD: u64 = 1;
 const PADDING: u64 = 2;
@@ -77,6 +77,33 @@ fn records_at(image: &Image, journal: usize, end: u64) -> Option<u64> {
         .min()
 }
 
+/// The ends of the two origins, of those that say anything.
+fn origin_ends(image: &Image) -> [Option<u64>; 2] {
+    [at::ORIGINS, at::ORIGINS + at::ORIGIN_BYTES].map(|entry| {
+        let end = image.word(entry);
+        (end & 1 == 1).then(|| end & !1)
+    })
+}
+
+/// What the origin tells that is the last one not beyond `end`: how far the other ring's records
+/// have come. Refuses one of which a part is another one's.
+fn origin_at(image: &Image, end: u64) -> Result<Option<u64>> {
+    let [first, second] = origin_ends(image).map(|at| at.filter(|at| !is_after(*at, end)));
+    let entry = match (first, second) {
+        (None, None) => return Ok(None),
+        (Some(first), Some(second)) if is_after(second, first) => 1,
+        (None, Some(_)) => 1,
+        _ => 0,
+    };
+    let words = at::ORIGINS + entry * at::ORIGIN_BYTES + 8;
+    let found: [u64; 5] = std::array::from_fn(|index| image.word(words + 8 * index));
+    ensure!(
+        found == origin_words(found[0]),
+        "origin {entry} is torn: {found:x?}"
+    );
+    Ok(Some(found[0]))
+}
+
 /// Draws up the account; refuses words that no death may leave.
 pub(in super::super) fn account(image: &Image) -> Result<Account> {
     check_rows(image)?;
@@ -105,6 +132,7 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
         committed,
         released,
         left: left.collect(),
+        origin: origin_at(image, end)?,
     })
 }
 
@@ -135,6 +163,17 @@ pub(in super::super) fn states(image: &Image) -> Vec<&'static str> {
         .any(|id| id & !super::LONG == super::FIRST_OF_VICTIM);
     if is_marked && is_published {
         states.push("published-mark-set");
+    }
+    let is_ahead = |origin: Option<u64>| origin.is_some_and(|at| is_after(at, end));
+    if origin_ends(image).into_iter().any(is_ahead) {
+        states.push("origin-announced");
+    }
+    let is_torn = [at::ORIGINS + 8, at::ORIGINS + at::ORIGIN_BYTES + 8].map(|words| {
+        let found: [u64; 5] = std::array::from_fn(|index| image.word(words + 8 * index));
+        found != [0; 5] && found != origin_words(found[0])
+    });
+    if is_torn.contains(&true) {
+        states.push("origin-torn");
     }
     if is_after(image.word(at::CONSUMER_CLAIM), head) {
         states.push("read-ahead");

@@ -153,6 +153,7 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
         committed,
         released,
         left,
+        origin: None,
     })
 }
 

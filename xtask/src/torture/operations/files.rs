@@ -79,6 +79,20 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..FILES
     },
     Operation {
+        name: "spsc-attach-producer-after-bridge",
+        ring: Ring::Spsc,
+        found: Found::DeadBridge,
+        ready: 2,
+        states: &[
+            "origin-announced",
+            "claim-mark-set",
+            "row-recovering",
+            "row-attached",
+        ],
+        act: attach_spsc_producer,
+        ..FILES
+    },
+    Operation {
         name: "spsc-attach-consumer-after-death",
         ring: Ring::Spsc,
         side: Side::Consumer,

@@ -3,7 +3,7 @@
 use annulus::spsc::{Batch, Producer};
 
 use super::super::account::{FIRST_OF_VICTIM as ID, LONG, payload};
-use super::{Found, Operation, PLAIN, Ring, spsc_consumer, spsc_producer};
+use super::{Found, ORIGIN_AFTER, Operation, PLAIN, Ring, origin, spsc_consumer, spsc_producer};
 use crate::torture::victim::Stage;
 
 const SPSC: Operation = Operation {
@@ -113,6 +113,49 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..SPSC
     },
     Operation {
+        name: "spsc-commit-from",
+        found: Found::Copied,
+        ready: 2,
+        commits: 3,
+        origin: Some(ORIGIN_AFTER),
+        states: &[
+            "claim-mark-set",
+            "origin-torn",
+            "origin-announced",
+            "journal-written-not-published",
+            "published-mark-set",
+        ],
+        act: commit_from,
+        ..SPSC
+    },
+    Operation {
+        name: "spsc-commit-from-first",
+        ready: 1,
+        commits: 3,
+        origin: Some(ORIGIN_AFTER),
+        states: &[
+            "origin-torn",
+            "origin-announced",
+            "journal-written-not-published",
+            "published-mark-set",
+        ],
+        act: commit_from,
+        ..SPSC
+    },
+    Operation {
+        name: "spsc-commit-from-wraps",
+        found: Found::NearEnd,
+        commits: 3,
+        origin: Some(ORIGIN_AFTER),
+        states: &[
+            "origin-announced",
+            "journal-written-not-published",
+            "published-mark-set",
+        ],
+        act: commit_from,
+        ..SPSC
+    },
+    Operation {
         name: "spsc-batch-abort",
         ready: 1,
         states: &["claim-mark-set"],
@@ -207,6 +250,13 @@ fn batch_commit(stage: &Stage) {
     let mut producer = spsc_producer(&stage.ring);
     let batch = staged(&mut producer, 3);
     stage.perform(|| batch.commit());
+}
+
+fn commit_from(stage: &Stage) {
+    let mut producer = spsc_producer(&stage.ring);
+    let batch = staged(&mut producer, 3);
+    let origin = origin(ORIGIN_AFTER);
+    stage.perform(|| batch.commit_from(&origin));
 }
 
 fn batch_abort(stage: &Stage) {

@@ -66,6 +66,12 @@ impl Lone {
             known == expected,
             "the producer knows {known} records of {expected}"
         );
+        let origin = producer.origin();
+        ensure!(
+            origin == scene.account.origin.map(operations::origin),
+            "the producer tells {origin:?}, the words {:?}",
+            scene.account.origin
+        );
         if !was_read {
             read_left(consumer, scene)?;
         }
