@@ -8,6 +8,11 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+/// As it is told to a peer.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// Waits that double from attempt to attempt, each of them shortened by chance, so that those who
 /// lost the same peer do not all come back at once.
 #[derive(Debug)]

@@ -11,6 +11,7 @@
 //! | `adapter` | where connections come from: TCP, UNIX sockets |
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
+//! | `around`, `clock`, `poller` | what both drivers have in common |
 //! | `subscriber`, `roster` | one who is served; their names, in the ring's file |
 //! | `plain` | peers that are no bridges |
 //!
@@ -27,6 +28,7 @@
 //! reach, were committed by one store, so it says exactly where to go on. Of both: the same.
 
 pub(crate) mod adapter;
+mod around;
 mod clock;
 mod error;
 mod feed;
@@ -53,6 +55,7 @@ use std::time::Duration;
 use crate::segment::{AttachError, AttachOptions, inspect};
 use crate::{Kind, Location, mpmc, spsc};
 use adapter::Port;
+use around::Around;
 
 /// How a bridge goes about it.
 #[derive(Clone, Debug)]
@@ -227,15 +230,6 @@ impl Bridge {
             }
         }
     }
-}
-
-/// Everything that a driver has besides its ring.
-pub(crate) struct Around<'b> {
-    port: Box<dyn Port>,
-    socket: &'b SocketEnd,
-    settings: &'b Settings,
-    stop: BorrowedFd<'b>,
-    report: &'b mut dyn FnMut(&Event<'_>),
 }
 
 /// # Safety

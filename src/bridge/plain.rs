@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::Around;
+use super::around::Around;
 use super::clock::{Backoff, now};
 use super::error::{BridgeError, LinkError};
 use super::feed::{Feed, Read};
@@ -16,7 +16,6 @@ use super::intake::Intake;
 use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
-use super::send::listen;
 use super::url::Framing;
 
 const BOUND: Duration = Duration::from_millis(250);
@@ -33,7 +32,7 @@ struct Plain<'b> {
 
 impl<'b> Plain<'b> {
     fn new(mut around: Around<'b>) -> Result<Self, BridgeError> {
-        listen(&mut around)?;
+        around.listen()?;
         let settings = around.settings;
         Ok(Self {
             backoff: Backoff::new(settings.backoff_first, settings.backoff_longest),

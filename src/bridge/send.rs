@@ -5,6 +5,9 @@
 //! producer when every subscriber has confirmed all of it. A lot is read when somebody is ready to
 //! be sent it, so that it holds whatever is there by then: nothing waits to fill a batch.
 //!
+//! Here is the one wait, and what is released after it. `admission` decides about callers,
+//! `serving` what each subscriber is sent next, `lag` who is too slow, `ending` when it is over.
+//!
 //! # Invariants
 //! 1. Lots are released oldest first, each only when `floor` is beyond it.
 //! 2. As long as fewer subscribers are known than are asked for, nothing is released.
@@ -12,28 +15,26 @@
 //!    records that its subscriber has not confirmed.
 
 mod admission;
+mod ending;
 mod lag;
+mod serving;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::Around;
+use super::around::Around;
 use super::clock::{Backoff, now};
 use super::error::{BridgeError, LinkError};
-use super::feed::{Feed, Read};
-use super::frame::{Code, DATA_BYTES, Frame, first_record};
+use super::feed::Feed;
+use super::frame::{Code, Frame};
 use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
-use super::subscriber::{Drain, Part, Session, Subscriber};
-use super::url::Slow;
+use super::subscriber::Subscriber;
 
 /// Callers that have not said who they are; more are not answered.
 const STRANGERS: usize = 64;
-/// How long a place to listen at may still be another's, who is dying.
-const BIND_PATIENCE: Duration = Duration::from_secs(5);
-const BIND_NAP: Duration = Duration::from_millis(20);
 /// Longest wait: whether the ring still has a name is looked at as often.
 const BOUND: Duration = Duration::from_millis(250);
 
@@ -112,26 +113,8 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         summary: Summary::default(),
         first: released,
     };
-    listen(&mut sending.around)?;
+    sending.around.listen()?;
     sending.turn_until_done()
-}
-
-/// Begins to listen, if this end is called.
-pub(super) fn listen(around: &mut Around<'_>) -> Result<(), BridgeError> {
-    if around.port.dials() {
-        return Ok(());
-    }
-    let deadline = now() + BIND_PATIENCE;
-    while let Err(source) = around.port.listen() {
-        if source.kind() != std::io::ErrorKind::AddrInUse || now() > deadline {
-            let at = around.port.at();
-            return Err(BridgeError::Listen { at, source });
-        }
-        std::thread::sleep(BIND_NAP);
-    }
-    let at = around.port.at();
-    (around.report)(&Event::Listening { at: &at });
-    Ok(())
 }
 
 impl<F: Feed> Sending<'_, F> {
@@ -210,16 +193,6 @@ impl<F: Feed> Sending<'_, F> {
         self.connect(now)?;
         self.mind_the_silent(now);
         Ok(moved)
-    }
-
-    fn begin_to_end(&mut self, now: Instant) {
-        let target = self.feed.committed().max(self.feed.next());
-        self.ending = Some(Ending {
-            target,
-            deadline: now + self.around.settings.drain_timeout,
-        });
-        let unconfirmed = target.saturating_sub(self.floor());
-        (self.around.report)(&Event::Draining { unconfirmed });
     }
 
     /// Calls, or answers those who have called.
@@ -309,162 +282,6 @@ impl<F: Feed> Sending<'_, F> {
         (self.around.report)(&Event::Disconnected { peer, name, why });
     }
 
-    /// Reads one lot more. False if there is none.
-    fn read_lot(&mut self) -> Result<bool, BridgeError> {
-        let first = self.feed.next();
-        // A small ring in one lot would be released all at once, and stand still before.
-        let most = (self.feed.capacity_bytes() / 8).max(1);
-        match self.feed.read(self.around.settings.batch_bytes.min(most))? {
-            Read::Lot { count, lot } => {
-                let bytes = self.feed.bytes(&lot).len() as u64;
-                self.lots.push_back(Numbered {
-                    first,
-                    count,
-                    before: self.bytes_read,
-                    lot,
-                });
-                self.bytes_read += bytes;
-                self.closed = false;
-                Ok(true)
-            }
-            Read::Empty => {
-                self.hungry = true;
-                Ok(false)
-            }
-            Read::Closed => {
-                (self.closed, self.hungry) = (true, true);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Sends everybody what there is to send. Returns whether anything moved.
-    fn serve(&mut self) -> Result<bool, BridgeError> {
-        self.hungry = self
-            .around
-            .socket
-            .slow
-            .is_some_and(|slow| slow != Slow::Block);
-        let mut moved = self.enforce_lag()?;
-        let now = now();
-        for number in 0..self.subscribers.len() {
-            // A subscriber's turn ends when its socket takes no more, when nothing is left, or
-            // with its window, which only another turn opens.
-            loop {
-                match self.step(number, now) {
-                    Ok(Step::Moved) => moved = true,
-                    Ok(Step::Rest) => break,
-                    Err(Fault::Link(why)) => {
-                        self.hang_up(number, &why);
-                        moved = true;
-                        break;
-                    }
-                    Err(Fault::Bridge(error)) => return Err(error),
-                }
-            }
-        }
-        if self.subscribers.iter().all(|one| one.session.is_none()) && self.lots.is_empty() {
-            // Nobody asks, but whether the ring is closed must be known.
-            moved |= self.read_lot()?;
-        }
-        Ok(moved)
-    }
-
-    fn step(&mut self, number: usize, now: Instant) -> Result<Step, Fault> {
-        let Some(session) = &mut self.subscribers[number].session else {
-            return Ok(Step::Rest);
-        };
-        let lent = match session.part {
-            Some(part) => {
-                let lot = find(&self.lots, part.lot);
-                lot.map_or(&[][..], |lot| {
-                    &self.feed.bytes(&lot.lot)[part.from..part.to]
-                })
-            }
-            None => &[],
-        };
-        session.link.write(lent, now)?;
-        if session.link.is_lent() {
-            return Ok(Step::Rest);
-        }
-        session.part = None;
-        if session.drain != Drain::Untold {
-            return Ok(Step::Rest);
-        }
-        self.begin_part(number)
-    }
-
-    /// Begins to send the next records, as many as there are and as may be sent.
-    fn begin_part(&mut self, number: usize) -> Result<Step, Fault> {
-        let Some(session) = &self.subscribers[number].session else {
-            return Ok(Step::Rest);
-        };
-        let (next, credit) = (session.next, session.credit);
-        let confirmed = self.subscribers[number].confirmed;
-        let settings = self.around.settings;
-        let sent = self
-            .bytes_before(next)
-            .wrapping_sub(self.bytes_before(confirmed));
-        let in_flight = next - confirmed;
-        if next >= credit
-            || in_flight >= settings.window_records
-            || in_flight > 0 && sent >= settings.window_bytes
-        {
-            return Ok(Step::Rest);
-        }
-        if next >= self.feed.next() && (self.is_enough() || !self.read_lot()?) {
-            return Ok(Step::Rest);
-        }
-        let Some(lot) = find(&self.lots, next) else {
-            return Ok(Step::Rest);
-        };
-        let bytes = self.feed.bytes(&lot.lot);
-        let from = skip(bytes, next - lot.first)?;
-        let Some(session) = &mut self.subscribers[number].session else {
-            return Ok(Step::Rest);
-        };
-        let most = (credit - next).min(settings.window_records - in_flight);
-        let whole = lot.end() - next <= most
-            && (bytes.len() - from) as u64 <= session.largest_records
-            && self.feed.largest_record() <= session.largest_record;
-        let (to, count) = if whole {
-            (bytes.len(), lot.end() - next)
-        } else {
-            match cut(bytes, from, most, session) {
-                // What went before it can still be confirmed.
-                Err(LinkError::Refused { .. }) if in_flight > 0 => return Ok(Step::Rest),
-                outcome => outcome?,
-            }
-        };
-        if count == 0 {
-            return Ok(Step::Rest);
-        }
-        session.part = Some(Part {
-            lot: lot.first,
-            from,
-            to,
-        });
-        let count32 = u32::try_from(count).unwrap_or(u32::MAX);
-        session.link.begin(next, count32, &bytes[from..to]);
-        session.next = next + count;
-        if in_flight == 0 {
-            // It owed nothing before.
-            self.subscribers[number].progress = now();
-        }
-        Ok(Step::Moved)
-    }
-
-    /// Whether all that is to be sent before the end was read.
-    fn is_enough(&self) -> bool {
-        let target = self.ending.as_ref().map(|ending| ending.target);
-        target.is_some_and(|target| self.feed.next() >= target)
-    }
-
-    /// Bytes of all records before that one, to the lot.
-    fn bytes_before(&self, number: u64) -> u64 {
-        find(&self.lots, number).map_or(self.bytes_read, |lot| lot.before)
-    }
-
     /// Number of the first record that not every subscriber has confirmed.
     fn floor(&self) -> u64 {
         if self.subscribers.len() < self.required {
@@ -483,62 +300,6 @@ impl<F: Feed> Sending<'_, F> {
                 self.feed.release(lot.lot);
             }
         }
-    }
-
-    /// Tells everybody that nothing comes any more, and whether that is all.
-    fn is_done(&mut self) -> Result<Option<Summary>, BridgeError> {
-        let now = now();
-        let floor = self.floor();
-        self.summary.confirmed = floor - self.first;
-        let all = self.subscribers.len() >= self.required && floor >= self.feed.next();
-        if let Some(ending) = &self.ending {
-            let confirmed = floor >= ending.target;
-            if !confirmed && now < ending.deadline {
-                return Ok(None);
-            }
-            self.summary.all_confirmed = confirmed;
-            let end = self.feed.next();
-            for one in &mut self.subscribers {
-                if let Some(session) = &mut one.session {
-                    let closed = false;
-                    session.link.part(&Frame::Drain { end, closed });
-                }
-            }
-            return Ok(Some(self.summary));
-        }
-        if !self.closed || !all {
-            return Ok(None);
-        }
-        let end = self.feed.next();
-        for one in &mut self.subscribers {
-            let Some(session) = &mut one.session else {
-                continue;
-            };
-            if session.drain == Drain::Untold {
-                session.drain = Drain::Told;
-                session.link.say(&Frame::Drain { end, closed: true });
-                // Whatever comes of it is found by the next turn.
-                let _written = session.link.write(&[], now);
-            }
-        }
-        let told = |one: &Subscriber| {
-            let session = one.session.as_ref();
-            session.is_some_and(|session| session.drain == Drain::Done)
-        };
-        // Those who are away are told when they come, if they come in time.
-        if self.farewell(now) || self.subscribers.iter().all(told) {
-            self.summary.all_confirmed = true;
-            self.summary.ended = true;
-            (self.around.report)(&Event::Ended { records: end });
-            return Ok(Some(self.summary));
-        }
-        Ok(None)
-    }
-
-    /// Whether those who have not heard of the end were waited for long enough.
-    fn farewell(&mut self, now: Instant) -> bool {
-        let patience = self.around.settings.drain_timeout;
-        now >= *self.farewell.get_or_insert(now + patience)
     }
 
     /// How long nothing has to be done but by whom a descriptor tells of.
@@ -567,81 +328,4 @@ impl<F: Feed> Sending<'_, F> {
         }
         until
     }
-}
-
-enum Step {
-    Moved,
-    Rest,
-}
-
-enum Fault {
-    Link(LinkError),
-    Bridge(BridgeError),
-}
-
-impl From<LinkError> for Fault {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
-    }
-}
-
-impl From<BridgeError> for Fault {
-    fn from(error: BridgeError) -> Self {
-        Self::Bridge(error)
-    }
-}
-
-/// The lot that has that record.
-fn find<L>(lots: &VecDeque<Numbered<L>>, number: u64) -> Option<&Numbered<L>> {
-    let place = lots.partition_point(|lot| lot.end() <= number);
-    lots.get(place).filter(|lot| lot.first <= number)
-}
-
-/// Where the record behind `count` others begins.
-fn skip(bytes: &[u8], count: u64) -> Result<usize, LinkError> {
-    let mut at = 0;
-    for _ in 0..count {
-        at += first_record(&bytes[at..])?.span;
-    }
-    Ok(at)
-}
-
-/// As many records from `from` on as the receiver takes in one frame, one at least: where they end
-/// and how many they are.
-fn cut(bytes: &[u8], from: usize, most: u64, session: &Session) -> Result<(usize, u64), LinkError> {
-    let (mut to, mut count) = (from, 0);
-    while to < bytes.len() && count < most {
-        let record = first_record(&bytes[to..])?;
-        if record.payload.len() as u64 > session.largest_record
-            || record.span as u64 > session.largest_records
-        {
-            if count > 0 {
-                break;
-            }
-            return Err(LinkError::Refused {
-                code: Code::RecordTooLong,
-                text: format!(
-                    "a record of {} bytes, the receiver takes at most {}",
-                    record.payload.len(),
-                    session.largest_record
-                ),
-            });
-        }
-        if (to - from + record.span) as u64 > session.largest_records {
-            break;
-        }
-        to += record.span;
-        count += 1;
-    }
-    Ok((to, count))
-}
-
-pub(super) fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// Longest frame that can be asked for.
-pub(super) fn largest_frame(largest_record: u64, batch_bytes: u64) -> u32 {
-    let one = crate::protocol::byte_ring::span_of(largest_record);
-    u32::try_from(one.max(batch_bytes) + DATA_BYTES as u64).unwrap_or(u32::MAX)
 }

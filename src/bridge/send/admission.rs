@@ -9,7 +9,8 @@ use crate::bridge::link::Link;
 use crate::bridge::report::Event;
 use crate::bridge::subscriber::{Session, Subscriber};
 
-use super::{Sending, millis};
+use super::Sending;
+use crate::bridge::clock::millis;
 
 impl<F: Feed> Sending<'_, F> {
     /// Reads a caller's hello. Returns whether anything moved.

@@ -1,0 +1,44 @@
+//! What a driver has besides its ring, whichever way records go.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::Settings;
+use super::adapter::Port;
+use super::clock::now;
+use super::error::BridgeError;
+use super::report::Event;
+use super::url::SocketEnd;
+
+/// How long a place to listen at may still be another's, who is dying.
+const BIND_PATIENCE: Duration = Duration::from_secs(5);
+const BIND_NAP: Duration = Duration::from_millis(20);
+
+/// Everything that a driver has besides its ring.
+pub(crate) struct Around<'b> {
+    pub(super) port: Box<dyn Port>,
+    pub(super) socket: &'b SocketEnd,
+    pub(super) settings: &'b Settings,
+    pub(super) stop: BorrowedFd<'b>,
+    pub(super) report: &'b mut dyn FnMut(&Event<'_>),
+}
+
+impl Around<'_> {
+    /// Begins to listen, if this end is called.
+    pub(super) fn listen(&mut self) -> Result<(), BridgeError> {
+        if self.port.dials() {
+            return Ok(());
+        }
+        let deadline = now() + BIND_PATIENCE;
+        while let Err(source) = self.port.listen() {
+            if source.kind() != std::io::ErrorKind::AddrInUse || now() > deadline {
+                let at = self.port.at();
+                return Err(BridgeError::Listen { at, source });
+            }
+            std::thread::sleep(BIND_NAP);
+        }
+        let at = self.port.at();
+        (self.report)(&Event::Listening { at: &at });
+        Ok(())
+    }
+}

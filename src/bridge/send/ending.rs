@@ -1,0 +1,81 @@
+//! The end: of the stream, which everybody is told, or of this bridge, which waits a while for what
+//! is not confirmed.
+
+use std::time::Instant;
+
+use crate::bridge::clock::now;
+use crate::bridge::error::BridgeError;
+use crate::bridge::feed::Feed;
+use crate::bridge::frame::Frame;
+use crate::bridge::report::{Event, Summary};
+use crate::bridge::subscriber::{Drain, Subscriber};
+
+use super::{Ending, Sending};
+
+impl<F: Feed> Sending<'_, F> {
+    pub(super) fn begin_to_end(&mut self, now: Instant) {
+        let target = self.feed.committed().max(self.feed.next());
+        self.ending = Some(Ending {
+            target,
+            deadline: now + self.around.settings.drain_timeout,
+        });
+        let unconfirmed = target.saturating_sub(self.floor());
+        (self.around.report)(&Event::Draining { unconfirmed });
+    }
+
+    /// Tells everybody that nothing comes any more, and whether that is all.
+    pub(super) fn is_done(&mut self) -> Result<Option<Summary>, BridgeError> {
+        let now = now();
+        let floor = self.floor();
+        self.summary.confirmed = floor - self.first;
+        let all = self.subscribers.len() >= self.required && floor >= self.feed.next();
+        if let Some(ending) = &self.ending {
+            let confirmed = floor >= ending.target;
+            if !confirmed && now < ending.deadline {
+                return Ok(None);
+            }
+            self.summary.all_confirmed = confirmed;
+            let end = self.feed.next();
+            for one in &mut self.subscribers {
+                if let Some(session) = &mut one.session {
+                    let closed = false;
+                    session.link.part(&Frame::Drain { end, closed });
+                }
+            }
+            return Ok(Some(self.summary));
+        }
+        if !self.closed || !all {
+            return Ok(None);
+        }
+        let end = self.feed.next();
+        for one in &mut self.subscribers {
+            let Some(session) = &mut one.session else {
+                continue;
+            };
+            if session.drain == Drain::Untold {
+                session.drain = Drain::Told;
+                session.link.say(&Frame::Drain { end, closed: true });
+                // Whatever comes of it is found by the next turn.
+                let _written = session.link.write(&[], now);
+            }
+        }
+        let told = |one: &Subscriber| {
+            let session = one.session.as_ref();
+            session.is_some_and(|session| session.drain == Drain::Done)
+        };
+        // Those who are away are told when they come, if they come in time.
+        if self.farewell(now) || self.subscribers.iter().all(told) {
+            self.summary.all_confirmed = true;
+            self.summary.ended = true;
+            (self.around.report)(&Event::Ended { records: end });
+            return Ok(Some(self.summary));
+        }
+        Ok(None)
+    }
+
+    /// Whether those who have not heard of the end were waited for long enough.
+    fn farewell(&mut self, now: Instant) -> bool {
+        let patience = self.around.settings.drain_timeout;
+        now >= *self.farewell.get_or_insert(now + patience)
+    }
+}
