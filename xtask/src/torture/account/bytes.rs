@@ -81,7 +81,7 @@ fn records_at(image: &Image, journal: usize, end: u64) -> Option<u64> {
 fn origin_ends(image: &Image) -> [Option<u64>; 2] {
     [at::ORIGINS, at::ORIGINS + at::ORIGIN_BYTES].map(|entry| {
         let end = image.word(entry);
-        (end & 1 == 1).then(|| end & !1)
+        (end & 1 == 1).then_some(end & !1)
     })
 }
 
