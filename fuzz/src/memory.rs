@@ -103,7 +103,8 @@ impl Scribble {
         let at = u64::from(input.u16());
         let offset = match place % 8 {
             0 => at % 2048,
-            1 => 2048 + at % 768,
+            // Control words and origins; the names behind them mean nothing to a ring.
+            1 => 2048 + at % 896,
             // Tail, head, consumer: positions and journals.
             2..=3 => 2432 + at % 320,
             4 => 4096 + at % 2048,
