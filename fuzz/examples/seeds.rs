@@ -33,20 +33,36 @@ fn bridge_ends() -> Seeds {
     let ends = [
         ("ring", "ring:/dev/shm/a?accept-other-source=yes&reopen=no"),
         ("tcp", "tcp://[::1]:7400?framing=lines&name=b%20"),
-        ("tcp_listen", "tcp-listen://0.0.0.0:7400?subscribers=2&slow=drop&lag=9&forget=a"),
+        (
+            "tcp_listen",
+            "tcp-listen://0.0.0.0:7400?subscribers=2&slow=drop&lag=9&forget=a",
+        ),
         ("unix", "unix-listen:/run/a%3Fb.sock?framing=len32#"),
     ];
-    ends.map(|(name, end)| (name.to_owned(), end.as_bytes().to_vec())).into()
+    ends.map(|(name, end)| (name.to_owned(), end.as_bytes().to_vec()))
+        .into()
 }
 
 /// Kind, then the body.
 fn bridge_frames() -> Seeds {
     let magic = b"annulus\xb1";
     let kinds: [(&str, u8, Vec<u8>); 5] = [
-        ("hello", 1, [&magic[..], &[1, 0, 0, 0, 3], &[0; 75], b"\x02\0\0\0ab"].concat()),
+        (
+            "hello",
+            1,
+            [&magic[..], &[1, 0, 0, 0, 3], &[0; 75], b"\x02\0\0\0ab"].concat(),
+        ),
         ("welcome", 2, [&magic[..], &[0; 52]].concat()),
         ("refusal", 4, b"\x02\0\0\0\x03\0\0\0why".to_vec()),
-        ("data", 5, [&[0; 16][..], &[13, 0, 0, 0, 9, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0]].concat()),
+        (
+            "data",
+            5,
+            [
+                &[0; 16][..],
+                &[13, 0, 0, 0, 9, 0, 0, 0, 1, 2, 3, 0, 0, 0, 0, 0],
+            ]
+            .concat(),
+        ),
         ("ack", 6, vec![7; 16]),
     ];
     kinds

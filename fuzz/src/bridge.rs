@@ -53,7 +53,11 @@ pub fn bridge_ends(data: &[u8]) {
     match text.parse::<End>() {
         Ok(End::Ring(ring)) => assert!(!ring.path.as_os_str().is_empty()),
         Ok(End::Socket(socket)) => {
-            assert!(socket.subscribers.is_none_or(|count| (1..=16).contains(&count)));
+            assert!(
+                socket
+                    .subscribers
+                    .is_none_or(|count| (1..=16).contains(&count))
+            );
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
