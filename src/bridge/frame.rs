@@ -210,7 +210,7 @@ pub enum Frame<'a> {
         first: u64,
         /// How many.
         count: u32,
-        /// One behind the other; see [`records`].
+        /// One behind the other; see [`first_record`].
         records: &'a [u8],
     },
     /// Everything before `confirmed` is committed; everything before `credit` may be sent.
