@@ -114,12 +114,14 @@ pub struct Control {
     pub tail: TailLine,
     pub head: HeadLine,
     pub consumer: ConsumerLine,
-    /// SPSC: where the newest records came from, if they came over a bridge.
+    /// Where the newest records came from, if they came over a bridge.
     #[cfg(not(loom))]
     pub origins: OriginLine,
     /// Who must have confirmed a record before the bridge that reads this ring releases it.
     #[cfg(not(loom))]
     pub subscribers: [Subscriber; SUBSCRIBERS],
+    #[cfg(not(loom))]
+    pub seat: SeatLine,
 }
 
 /// Read often, written rarely, so that it stays shared in every cache.
@@ -184,7 +186,7 @@ pub struct JournalEntry {
     pub reserved: [AtomicU64; 2],
 }
 
-/// Written by a producer that publishes records of another ring, before each publication.
+/// Written by the producer that publishes records of another ring, before each publication.
 #[cfg(not(loom))]
 #[derive(Debug)]
 #[repr(C, align(128))]
@@ -197,7 +199,7 @@ pub struct OriginLine {
 #[derive(Debug)]
 #[repr(C)]
 pub struct OriginEntry {
-    /// The end of the publication, with bit 0 set; 0 says nothing.
+    /// The end of the publication, MPMC: twice a number that grows, with bit 0 set; 0 says nothing.
     pub end: AtomicU64,
     /// Records of the other ring up to there, since it was created.
     pub records: AtomicU64,
@@ -205,7 +207,9 @@ pub struct OriginEntry {
     pub generation: AtomicU64,
     /// Of a ring whose records have no numbers of their own: the bridge that numbered them.
     pub life: AtomicU64,
-    pub reserved: [AtomicU64; 2],
+    /// MPMC: the position that is committed with it, and by whom.
+    pub position: AtomicU64,
+    pub owner: AtomicU64,
 }
 
 /// A name, written by the consumer.
@@ -217,6 +221,15 @@ pub struct Subscriber {
     pub len: AtomicU64,
     /// UTF-8, zeroes behind it.
     pub name: [AtomicU64; 7],
+}
+
+/// MPMC: who writes origins.
+#[cfg(not(loom))]
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct SeatLine {
+    /// The number of its row, and above bit 16 which life of that row; 0 for nobody.
+    pub copier: AtomicU64,
 }
 
 /// How many subscribers a ring can be held for.
@@ -335,6 +348,10 @@ impl Control {
             },
             #[cfg(not(loom))]
             subscribers: core::array::from_fn(|_| Subscriber::new()),
+            #[cfg(not(loom))]
+            seat: SeatLine {
+                copier: AtomicU64::new(0),
+            },
         }
     }
 }
@@ -348,7 +365,8 @@ impl OriginEntry {
             ring_id: zeroes(),
             generation: AtomicU64::new(0),
             life: AtomicU64::new(0),
-            reserved: zeroes(),
+            position: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
         }
     }
 }
@@ -433,7 +451,8 @@ const _: () = {
     assert!(offset_of!(Control, consumer) == 640);
     assert!(offset_of!(Control, origins) == 768);
     assert!(offset_of!(Control, subscribers) == 896);
-    assert!(size_of::<Control>() == 1920);
+    assert!(offset_of!(Control, seat) == 1920);
+    assert!(size_of::<Control>() == 2048);
     assert!(size_of::<OriginEntry>() == 64);
     assert!(size_of::<OriginLine>() == 128);
     assert!(size_of::<Subscriber>() == 64);

@@ -177,6 +177,42 @@ impl<A: Attachment> Producer<A> {
         }
     }
 
+    /// Becomes the one producer of this ring that says where its records come from, which a bridge
+    /// does; until it is gone. False if another one is, or has died and is not recovered yet.
+    #[cfg(not(loom))]
+    pub fn begin_copying(&self) -> bool {
+        if !self.participant.attachment().is_here() {
+            return false;
+        }
+        self.participant.attachment().mend();
+        slot_ring::take_seat(self.participant.store(), self.participant.me())
+    }
+
+    /// Where the newest record that was committed with [`Claim::commit_from`] came from. `None` too
+    /// before [`begin_copying`](Self::begin_copying).
+    #[cfg(not(loom))]
+    pub fn origin(&self) -> Option<crate::spsc::Origin> {
+        let participant = &self.participant;
+        let is_copier = participant.attachment().is_here()
+            && slot_ring::has_seat(participant.store(), participant.me());
+        is_copier
+            .then(|| slot_ring::newest_origin(participant.store()))
+            .flatten()
+    }
+
+    #[cfg(not(loom))]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most the slot size, below 2^31"
+    )]
+    fn commit_from(&self, held: Held, tag: u32, len: usize, origin: &crate::spsc::Origin) {
+        let (store, me) = (self.participant.store(), self.participant.me());
+        slot_ring::commit_from(&self.shape, store, me, held, (tag, len as u32), origin);
+        self.held.set(self.held.get() - 1);
+        self.participant.count(COMMITTED, 1);
+        self.participant.wake(Side::Items);
+    }
+
     fn abort(&self, held: Held) {
         if !self.participant.attachment().is_here() {
             return;
@@ -381,6 +417,25 @@ impl<'p, A: ZeroCopy> Claim<'p, A> {
         self.lease = None;
         if let Some(held) = self.held.take() {
             self.producer.commit(held, tag, len);
+        }
+    }
+
+    /// Makes the record visible, and with it how far the ring has come from which it was copied:
+    /// [`Producer::origin`] tells either the old origin or this one, whenever the process dies.
+    ///
+    /// # Panics
+    /// Unless [`Producer::begin_copying`] has said true.
+    #[cfg(not(loom))]
+    pub fn commit_from(mut self, tag: u32, origin: &crate::spsc::Origin) {
+        let participant = &self.producer.participant;
+        if !participant.attachment().is_here() {
+            return;
+        }
+        let is_copier = slot_ring::has_seat(participant.store(), participant.me());
+        assert!(is_copier, "only the one that copies says where from");
+        self.lease = None;
+        if let Some(held) = self.held.take() {
+            self.producer.commit_from(held, tag, self.len, origin);
         }
     }
 

@@ -53,7 +53,7 @@
 //! Consumer dead before the store of the head: everything from the head on is delivered again.
 
 #[cfg(not(loom))]
-mod origin;
+pub(in crate::protocol) mod origin;
 mod reader;
 #[cfg(all(test, not(loom)))]
 mod tests;

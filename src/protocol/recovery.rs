@@ -122,6 +122,8 @@ fn sweep_slots<S: Store + ?Sized>(
     ledger::resolve(row, |index| {
         slot_ring::still_writing(shape, store, dead, index)
     });
+    #[cfg(not(loom))]
+    slot_ring::settle_origins(shape, store, dead);
     let mut done = Recovered {
         participants: 1,
         ..Recovered::default()

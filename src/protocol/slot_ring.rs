@@ -44,11 +44,16 @@
 //! Dead between claim and hint: the next one walks. Dead in an abort: [`super::ledger`]. Dead
 //! between requeue and bump: the row is still in use, so the recoverer bumps.
 
+#[cfg(not(loom))]
+mod origin;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod word;
 
 use word::LAP_SHIFT;
+
+#[cfg(not(loom))]
+pub use origin::{has_seat, newest_origin, settle_origins, take_seat};
 
 pub use word::{COMMITTED, FREE, MAX_ATTEMPTS, META_OFFSET, READING, SKIP, Shape, WRITING, Word};
 
@@ -267,6 +272,20 @@ pub fn commit<S: Store + ?Sized>(store: &S, held: Held, tag: u32, len: u32) {
     let committed = Word::new(held.word.lap(), 0, 0, COMMITTED);
     // sync(record-commit): release half.
     held.slot(store).store(committed.0, Ordering::Release);
+}
+
+/// The same, of a record that is another ring's up to `origin`. The caller has the seat.
+#[cfg(not(loom))]
+pub fn commit_from<S: Store + ?Sized>(
+    shape: &Shape,
+    store: &S,
+    me: Owner,
+    held: Held,
+    (tag, len): (u32, u32),
+    origin: &super::byte_ring::Origin,
+) {
+    origin::announce(store, me, held.position(shape, store), origin);
+    commit(store, held, tag, len);
 }
 
 /// Turns a claim into nothing. The slot is passed by the next consumer, never freed here: a slot

@@ -21,7 +21,7 @@ use crate::protocol::Store;
 use crate::sync::Ordering;
 
 /// Marks an end: positions are multiples of 8, and a void entry is 0.
-const SET: u64 = 1;
+pub(in crate::protocol) const SET: u64 = 1;
 
 /// Where records came from, and how far they reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,14 @@ pub(super) fn announce<S: Store + ?Sized>(
 ) {
     let other = true_entry(store, committed_end).map_or(0, |entry| entry ^ 1);
     let entry = &store.control().origins.entries[other];
+    fill(entry, origin);
+    // The end is the last one (INV-2).
+    // sync(death-order): release half.
+    entry.end.store(end | SET, Ordering::Release);
+}
+
+/// Stores everything but the end.
+pub(in crate::protocol) fn fill(entry: &OriginEntry, origin: &Origin) {
     let (low, high) = origin.ring_id.split_at(8);
     let words = [
         (&entry.records, origin.records),
@@ -72,8 +80,6 @@ pub(super) fn announce<S: Store + ?Sized>(
         (&entry.ring_id[1], word(high)),
         (&entry.generation, origin.generation),
         (&entry.life, origin.life),
-        // The end is the last one (INV-2).
-        (&entry.end, end | SET),
     ];
     for (word, value) in words {
         // sync(death-order): release half.
@@ -92,7 +98,8 @@ pub(super) fn settle<S: Store + ?Sized>(store: &S, committed_end: u64) {
     }
 }
 
-fn load(entry: &OriginEntry) -> Origin {
+/// All but the end.
+pub(in crate::protocol) fn load(entry: &OriginEntry) -> Origin {
     // sync(death-order): acquire half.
     let load = |word: &crate::sync::AtomicU64| word.load(Ordering::Acquire);
     let mut ring_id = [0; 16];

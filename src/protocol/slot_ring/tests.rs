@@ -1,9 +1,13 @@
 //! Hints that lag, as one leaves them who was interrupted before he stored his: every walk from
 //! there ends at the same place.
 
+use super::origin::announce;
 use super::{
-    Consumption, Held, Shape, abort, claim_to_write, commit, frontier, release, still_writing,
+    Consumption, Held, Shape, abort, claim_to_write, commit, commit_from, frontier, newest_origin,
+    release, settle_origins, still_writing, take_seat,
 };
+use crate::layout::{OriginEntry, ROW_ATTACHED};
+use crate::protocol::byte_ring::Origin;
 use crate::protocol::recovery;
 use crate::protocol::{Attachment, Owner, Store};
 use crate::sync::Ordering::Relaxed;
@@ -163,4 +167,113 @@ fn a_slot_is_still_written_until_its_own_claim_ends() {
     assert!(!is_written_by(READER));
     commit(ring.store(), held, 0, 0);
     assert!(!is_written_by(WRITER));
+}
+
+fn from(records: u64) -> Origin {
+    Origin {
+        ring_id: [7; 16],
+        generation: 8,
+        life: records ^ 9,
+        records,
+    }
+}
+
+/// In the order in which they are stored.
+fn words(entry: &OriginEntry) -> [&crate::sync::AtomicU64; 8] {
+    let [low, high] = &entry.ring_id;
+    let OriginEntry {
+        records,
+        generation,
+        life,
+        position,
+        owner,
+        end,
+        ..
+    } = entry;
+    [records, low, high, generation, life, position, owner, end]
+}
+
+/// The bridge dies after each store that says where its next record comes from, after the commit,
+/// and when it has claimed that very slot once more.
+#[test]
+fn an_origin_comes_true_with_its_record_whoever_sweeps() {
+    const STORES: usize = 8;
+    const COMMITTED: usize = STORES + 1;
+    const CLAIMED_AGAIN: usize = STORES + 2;
+    for (published, death) in (0..4_u64).flat_map(|n| (0..=CLAIMED_AGAIN).map(move |d| (n, d))) {
+        let options = mpmc::Options::new(2, 8).participants(3);
+        let (producer, consumer) = options.heap().expect("memory");
+        let attachment = consumer.participant().attachment();
+        let store = attachment.store();
+        let recovery::Shape::Slots(slots, _) = attachment.shape() else {
+            unreachable!("a ring of slots")
+        };
+        let read = || consumer.try_read().expect("a record").release();
+        let dead = Owner::new(3).expect("a row");
+        store.row(dead).state.store(ROW_ATTACHED, Relaxed);
+        store.row(dead).lives.store(7, Relaxed);
+        assert!(take_seat(store, dead));
+        for number in 1..=published {
+            let held = claim_to_write(slots, store, dead).expect("a free slot");
+            commit_from(slots, store, dead, held, (1, 0), &from(100 * number));
+            read();
+        }
+        let held = claim_to_write(slots, store, dead).expect("a free slot");
+        let entries = &store.control().origins.entries;
+        let before = entries
+            .each_ref()
+            .map(|entry| words(entry).map(|word| word.load(Relaxed)));
+        announce(store, dead, held.position(slots, store), &from(900));
+        for (entry, old) in entries.iter().zip(before) {
+            for (word, old) in words(entry).iter().zip(old).skip(death) {
+                word.store(old, Relaxed);
+            }
+        }
+        let mut expected = (published > 0).then(|| from(100 * published));
+        if death >= COMMITTED {
+            commit(store, held, 1, 0);
+            expected = Some(from(900));
+        }
+        if death == CLAIMED_AGAIN {
+            read();
+            for _ in 0..2 {
+                claim_to_write(slots, store, dead).expect("a free slot");
+            }
+        }
+        let me = producer.participant().me();
+        let state = format!("{published} published, death {death}");
+        assert!(!take_seat(store, me), "it is not swept: {state}");
+        // A sweeper that dies here leaves the rest to the next one.
+        settle_origins(slots, store, dead);
+        recovery::recover(attachment.shape(), store, dead, || {});
+        assert!(producer.begin_copying(), "{state}");
+        assert_eq!(producer.origin(), expected, "{state}");
+        assert_eq!(newest_origin(store), expected);
+        if death == COMMITTED {
+            read();
+        }
+        // Passes what was skipped.
+        assert!(consumer.try_read().is_err());
+        let claim = producer.try_claim(0).expect("a free slot");
+        claim.commit_from(1, &from(901));
+        assert_eq!(producer.origin(), Some(from(901)), "{state}");
+    }
+}
+
+#[test]
+fn the_seat_is_one_life_of_one_row() {
+    let options = mpmc::Options::new(2, 8).participants(4);
+    let (producer, consumer) = options.heap().expect("memory");
+    let store = consumer.participant().store();
+    let other = Owner::new(3).expect("a row");
+    let row = store.row(other);
+    row.state.store(ROW_ATTACHED, Relaxed);
+    row.lives.store(7, Relaxed);
+    assert!(take_seat(store, other) && take_seat(store, other));
+    assert!(!producer.begin_copying() && producer.origin().is_none());
+    row.lives.store(8, Relaxed);
+    assert!(producer.begin_copying(), "the row is another's now");
+    assert!(!take_seat(store, other));
+    store.control().seat.copier.store(u64::MAX, Relaxed);
+    assert!(producer.begin_copying(), "there is no such row");
 }

@@ -229,6 +229,53 @@ pub(super) const BREAKS: &[Break] = &[
         ),
     },
     Break {
+        name: "intent-never-settled",
+        what: "what a dead bridge was about to commit to a slot ring counts as committed",
+        edits: &[Edit {
+            file: RECOVERY,
+            old: "slot_ring::settle_origins(shape, store, dead);",
+            new: "let _ = slot_ring::settle_origins::<S>;",
+        }],
+        check: Check::Torture("--operation mpmc-commit-from --mode kill"),
+    },
+    Break {
+        name: "intent-after-the-commit",
+        what: "a record is committed to a slot ring before it is written down where it comes from",
+        edits: &[Edit {
+            file: SLOTS,
+            old: "origin::announce(store, me, held.position, origin);
+    commit(store, held, tag, len);",
+            new: "commit(store, held, tag, len);
+    origin::announce(store, me, held.position, origin);",
+        }],
+        check: Check::Torture("--operation mpmc-commit-from --mode kill"),
+    },
+    Break {
+        name: "intent-settled-after-the-sweep",
+        what: "whether a dead bridge committed is looked up when the word says it no more",
+        edits: &[
+            Edit {
+                file: RECOVERY,
+                old: "slot_ring::settle_origins(shape, store, dead);",
+                new: "let () = ();",
+            },
+            Edit {
+                file: RECOVERY,
+                old: "            None => {}
+        }
+    }
+    done",
+                new: "            None => {}
+        }
+    }
+    #[cfg(not(loom))]
+    slot_ring::settle_origins(shape, store, dead);
+    done",
+            },
+        ],
+        check: Check::Torture("--operation mpmc-recover-bridge --mode kill --sample 20"),
+    },
+    Break {
         name: "lock-kept-by-a-child",
         what: "a forked child keeps its parent's descriptor, and so its lock",
         edits: &[Edit {

@@ -27,7 +27,7 @@ pub(super) struct Account {
     pub(super) released: u64,
     /// Records to be delivered, oldest first.
     pub(super) left: Vec<Left>,
-    /// SPSC: how far the committed ones reach in the ring that they were copied from.
+    /// How far the committed ones reach in the ring that they were copied from.
     pub(super) origin: Option<u64>,
 }
 

@@ -11,7 +11,7 @@ use annulus::{TryClaimError, Wait, mpmc, spsc};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-use super::account::{LONG, origin_words, payload};
+use super::account::{self, LONG, origin_words, payload};
 use super::image::{self, Image, at};
 use super::operations::{self, BYTES, Found, ORIGIN_BEFORE, ORIGIN_NEVER, Operation, Ring, Side};
 use super::victim::{Page, Stage};
@@ -144,7 +144,17 @@ impl Bench {
         if operation.found == Found::Skip {
             producer.try_claim(20)?.abort();
         }
-        (1..=operation.ready).try_for_each(push)?;
+        for id in 1..=operation.ready {
+            if !is_copied(operation) {
+                push(id)?;
+                continue;
+            }
+            ensure!(producer.begin_copying(), "the seat is taken");
+            let mut claim = producer.try_claim(payload(id).len())?;
+            claim.copy_from_slice(&payload(id));
+            let records = ORIGIN_BEFORE - u64::from(operation.ready - id);
+            claim.commit_from(id, &operations::origin(records));
+        }
         match operation.found {
             Found::Closed => producer.close(),
             Found::GivenBack => consumer.try_read()?.requeue(),
@@ -175,11 +185,10 @@ impl Bench {
             producer.try_push(id | size, &payload(id | size))?;
             consumer.try_read()?.release();
         }
-        let is_copied = matches!(operation.found, Found::Copied | Found::DeadBridge);
         for id in 1..=operation.ready {
             let mut batch = producer.batch();
             batch.try_push(id, &payload(id))?;
-            if is_copied {
+            if is_copied(operation) {
                 batch.commit_from(&operations::origin(
                     ORIGIN_BEFORE - u64::from(operation.ready - id),
                 ));
@@ -218,15 +227,16 @@ impl Bench {
         let ring = &self.stage.ring;
         self.stage
             .die_after(|| match (operation.ring, operation.vacant()) {
-                (Ring::Mpmc, _) => hold_slots(
-                    operations::mpmc_producer(ring),
-                    operations::mpmc_consumer(ring),
-                ),
+                (Ring::Mpmc, _) => {
+                    let producer = operations::mpmc_producer(ring);
+                    assert!(!is_bridge || producer.begin_copying());
+                    hold_slots(producer, operations::mpmc_consumer(ring));
+                }
                 (Ring::Spsc, Side::Producer) => hold_span(operations::spsc_producer(ring)),
                 (Ring::Spsc, _) => hold_records(operations::spsc_consumer(ring)),
             });
         if is_bridge {
-            announce(ring)?;
+            announce(ring, operation.ring)?;
         }
         Ok(())
     }
@@ -252,7 +262,7 @@ fn remove_abandoned() {
 
 /// Writes what a producer that died just before its publication has written: the origin that is
 /// not the true one ends beyond all that is committed.
-fn announce(ring: &Path) -> Result<()> {
+fn announce(ring: &Path, kind: Ring) -> Result<()> {
     const AHEAD: u64 = 64;
     let file = File::options().read(true).write(true).open(ring)?;
     let image = Image::read(&file)?;
@@ -265,13 +275,26 @@ fn announce(ring: &Path) -> Result<()> {
     } else {
         (second, entries[0])
     };
-    let words = [true_end.wrapping_add(AHEAD)]
-        .into_iter()
-        .chain(origin_words(ORIGIN_NEVER));
-    for (word, offset) in words.zip((entry..).step_by(8)) {
+    let mut words = vec![true_end.wrapping_add(AHEAD)];
+    words.extend(origin_words(ORIGIN_NEVER));
+    if kind == Ring::Mpmc {
+        let slots = account::slots::slots(&image);
+        let written = slots
+            .iter()
+            .find(|slot| slot.is_held() && slot.state() == 1);
+        let slot = written.context("nobody is writing")?;
+        let position = slot.lap() * slots.len() as u64 + slot.index;
+        words.extend([position, slot.owner().into()]);
+    }
+    for (word, offset) in words.into_iter().zip((entry..).step_by(8)) {
         file.write_all_at(&word.to_le_bytes(), offset as u64)?;
     }
     Ok(())
+}
+
+/// Whether the records that are ready say where they come from.
+fn is_copied(operation: &Operation) -> bool {
+    matches!(operation.found, Found::Copied | Found::DeadBridge)
 }
 
 /// Fills the ring. Returns how many records it took.

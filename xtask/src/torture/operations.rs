@@ -49,11 +49,11 @@ pub(super) enum Found {
     NearEnd,
     /// A participant of the victim's side died holding what it could.
     DeadPredecessor,
-    /// SPSC: the records that are ready were copied from another ring, the last one from place
+    /// The records that are ready were copied from another ring, the last one from place
     /// [`ORIGIN_BEFORE`] of it.
     Copied,
     /// The same, and the producer died between saying where the next ones come from and their
-    /// publication.
+    /// publication; in a slot ring a consumer with it, holding a record.
     DeadBridge,
 }
 

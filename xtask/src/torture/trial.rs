@@ -262,6 +262,7 @@ impl Dead<'_> {
         let rested = rested(account.committed + fresh, account.origin);
         check_rest(self.operation, &now, ring, &rested)?;
         drop(survivors);
+        check_successor(self.operation, ring, account.origin)?;
         check_deserted(ring, self.bench)?;
         Ok(took)
     }
@@ -363,6 +364,21 @@ pub(super) fn check_rest(
         ensure!(!held, "a slot is not free at the end");
     }
     compare_with_library(ring, &account).context("at the end")
+}
+
+/// The next bridge into a slot ring gets the seat, and is told how far the last one had come.
+fn check_successor(operation: &Operation, ring: &Path, origin: Option<u64>) -> Result<()> {
+    if operation.ring == Ring::Spsc {
+        return Ok(());
+    }
+    let producer = operations::mpmc_producer(ring);
+    ensure!(producer.begin_copying(), "nobody gives up the seat");
+    let found = producer.origin();
+    ensure!(
+        found == origin.map(operations::origin),
+        "the next bridge is told {found:?}, the words {origin:?}"
+    );
+    Ok(())
 }
 
 /// Nobody is left.

@@ -10,7 +10,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::image::{Image, at, row};
-use super::{Account, Left, check_payload, check_rows, common_states};
+use super::{Account, Left, check_payload, check_rows, common_states, origin_words};
 
 const FREE: u64 = 0;
 const WRITING: u64 = 1;
@@ -153,8 +153,36 @@ pub(in super::super) fn account(image: &Image) -> Result<Account> {
         committed,
         released,
         left,
-        origin: None,
+        origin: origin(image, &slots)?,
     })
+}
+
+/// How far the other ring's records have come: the newer of the two origins, unless the record that
+/// it was written for is not committed. Refuses one of which a part is another one's.
+fn origin(image: &Image, slots: &[Slot]) -> Result<Option<u64>> {
+    let words = |entry: usize| -> [u64; 8] {
+        std::array::from_fn(|word| image.word(at::ORIGINS + entry * at::ORIGIN_BYTES + 8 * word))
+    };
+    let is_pending = |position: u64, owner: u64| {
+        let count = slots.len() as u64;
+        slots.iter().any(|slot| {
+            slot.state() == WRITING
+                && u64::from(slot.owner()) == owner
+                && slot.index == position % count
+                && slot.lap() == position / count % LAPS
+        })
+    };
+    let entries = [words(0), words(1)].into_iter();
+    let told = entries
+        .filter(|[number, .., position, owner]| number & 1 == 1 && !is_pending(*position, *owner));
+    let Some([_, found @ .., _, _]) = told.max_by_key(|words| words[0]) else {
+        return Ok(None);
+    };
+    ensure!(
+        found == origin_words(found[0]),
+        "an origin is torn: {found:x?}"
+    );
+    Ok(Some(found[0]))
 }
 
 fn check_word(image: &Image, slot: Slot) -> Result<()> {

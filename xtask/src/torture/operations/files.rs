@@ -62,6 +62,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..FILES
     },
     Operation {
+        name: "mpmc-recover-bridge",
+        side: Side::Neither,
+        found: Found::DeadBridge,
+        ready: 2,
+        states: &["READING", "COMMITTED-again", "row-recovering", "row-free"],
+        act: recover_ring,
+        ..FILES
+    },
+    Operation {
         name: "spsc-attach-producer",
         ring: Ring::Spsc,
         ready: 2,

@@ -3,7 +3,7 @@
 use annulus::mpmc::Producer;
 
 use super::super::account::{FIRST_OF_VICTIM as ID, payload};
-use super::{Found, Operation, PLAIN, mpmc_consumer, mpmc_producer};
+use super::{Found, ORIGIN_AFTER, Operation, PLAIN, mpmc_consumer, mpmc_producer, origin};
 use crate::torture::victim::Stage;
 
 pub(super) const OPERATIONS: &[Operation] = &[
@@ -36,6 +36,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         commits: 1,
         states: &["WRITING", "COMMITTED", "event-armed"],
         act: commit,
+        ..PLAIN
+    },
+    Operation {
+        name: "mpmc-commit-from",
+        found: Found::Copied,
+        ready: 2,
+        commits: 1,
+        origin: Some(ORIGIN_AFTER),
+        states: &["WRITING", "COMMITTED"],
+        act: commit_from,
         ..PLAIN
     },
     Operation {
@@ -135,6 +145,16 @@ fn commit(stage: &Stage) {
     let mut claim = producer.try_claim(bytes.len()).expect("there is space");
     claim.copy_from_slice(&bytes);
     stage.perform(|| claim.commit(ID));
+}
+
+fn commit_from(stage: &Stage) {
+    let producer = mpmc_producer(&stage.ring);
+    assert!(producer.begin_copying());
+    let bytes = payload(ID);
+    let mut claim = producer.try_claim(bytes.len()).expect("there is space");
+    claim.copy_from_slice(&bytes);
+    let origin = origin(ORIGIN_AFTER);
+    stage.perform(|| claim.commit_from(ID, &origin));
 }
 
 fn abort(stage: &Stage) {
