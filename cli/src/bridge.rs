@@ -18,7 +18,7 @@ use crate::stop::Stop;
 ///
 /// One end is a ring, the other one a socket. Two bridges make the same ring on two machines: each
 /// record arrives once and in order, whichever bridge is killed whenever, if the ring is an SPSC
-/// one at both ends. Start them in any order; each tries on until the other one is there.
+/// one at the source. Start them in any order; each tries on until the other one is there.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Ends:
@@ -52,10 +52,11 @@ Of a ring that is written to:
   reopen=yes               open it if it is closed
 
 What is promised is printed at the start. In short:
-  SPSC ring to SPSC ring   each record once, in order, whoever is killed
-  MPMC ring to SPSC ring   at least once: what was unconfirmed when the sending bridge died comes
+  from an SPSC ring        each record once, in order, whoever is killed
+  from an MPMC ring        at least once: what was unconfirmed when the sending bridge died comes
                            again; the order is that of its claims
-  into an MPMC ring        refused: such a ring cannot remember where a record came from
+  into an MPMC ring        the same as into an SPSC ring; one bridge at a time, beside other
+                           producers
   plain framings           at most once
 
 The end:

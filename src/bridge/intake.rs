@@ -1,18 +1,38 @@
-//! A byte ring as the destination of a bridge: records are committed together with how far they
-//! reach in the ring that they come from.
+//! A ring as the destination of a bridge: records are committed together with how far they reach in
+//! the ring that they come from. A byte ring takes a frame's records in one batch, a slot ring one
+//! after the other.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::error::{BridgeError, LinkError};
-use super::frame::{FrameError, StreamId, first_record};
+use super::frame::{FrameError, StreamId, WireRecord, first_record};
 use crate::TryClaimError;
-use crate::spsc::{self, Origin};
+use crate::spsc::Origin;
+use crate::{mpmc, spsc};
+
+/// Who writes to the ring.
+#[derive(Debug)]
+pub(super) enum Writing {
+    Bytes(spsc::Producer),
+    /// In the ring's seat for a bridge.
+    Slots(mpmc::Producer),
+}
+
+/// The same of either.
+macro_rules! either {
+    ($writing:expr, $producer:ident => $what:expr) => {
+        match $writing {
+            Writing::Bytes($producer) => $what,
+            Writing::Slots($producer) => $what,
+        }
+    };
+}
 
 /// A ring that is written to.
 #[derive(Debug)]
 pub(super) struct Intake {
-    producer: spsc::Producer,
+    writing: Writing,
     stream: Option<StreamId>,
     /// Number of the next record that is wanted.
     next: u64,
@@ -28,8 +48,8 @@ pub(super) struct Taken {
 }
 
 impl Intake {
-    pub(super) fn new(producer: spsc::Producer) -> Self {
-        let origin = producer.origin();
+    pub(super) fn new(writing: Writing) -> Self {
+        let origin = either!(&writing, producer => producer.origin());
         Self {
             stream: origin.map(|origin| StreamId {
                 ring_id: origin.ring_id,
@@ -37,7 +57,7 @@ impl Intake {
                 life: origin.life,
             }),
             next: origin.map_or(0, |origin| origin.records),
-            producer,
+            writing,
         }
     }
 
@@ -52,18 +72,18 @@ impl Intake {
     }
 
     pub(super) fn largest_record(&self) -> u64 {
-        self.producer.max_record() as u64
+        either!(&self.writing, producer => producer.max_record() as u64)
     }
 
     /// The name under which a sender remembers this ring, unless it is told another one.
     pub(super) fn name(&self) -> String {
-        let id = self.producer.participant().attachment().ring_id();
+        let id = either!(&self.writing, producer => producer.participant().attachment().ring_id());
         id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Nothing more comes.
     pub(super) fn close(&mut self) {
-        self.producer.close();
+        either!(&mut self.writing, producer => producer.close());
     }
 
     /// Goes on with `stream` at `next`. Nothing is written down before the first record of it.
@@ -79,36 +99,36 @@ impl Intake {
 
     /// Commits as many records of a frame as there is room for. `bytes` begin at the next one.
     pub(super) fn commit(&mut self, bytes: &[u8]) -> Result<Taken, BridgeError> {
-        let mut taken = Taken::default();
-        let mut batch = self.producer.batch();
-        while let Ok(record) = first_record(&bytes[taken.bytes..]) {
-            match batch.try_push(record.tag, record.payload) {
-                Ok(()) => {
-                    taken.bytes += record.span;
-                    taken.records += 1;
-                }
-                Err(TryClaimError::Full) => {
-                    taken.is_full = true;
-                    break;
-                }
-                Err(error) => return Err(fatal(error)),
-            }
-        }
-        let stream = self.stream.unwrap_or_default();
-        let next = self.next.wrapping_add(taken.records);
-        batch.commit_from(&Origin {
+        let (stream, next) = (self.stream.unwrap_or_default(), self.next);
+        let origin = |records: u64| Origin {
             ring_id: stream.ring_id,
             generation: stream.generation,
             life: stream.life,
-            records: next,
-        });
-        self.next = next;
+            records: next.wrapping_add(records),
+        };
+        let taken = match &mut self.writing {
+            Writing::Bytes(producer) => {
+                let mut batch = producer.batch();
+                let taken = each(bytes, |record, _| {
+                    batch.try_push(record.tag, record.payload)
+                })?;
+                batch.commit_from(&origin(taken.records));
+                taken
+            }
+            Writing::Slots(producer) => each(bytes, |record, before| {
+                let mut claim = producer.try_claim(record.payload.len())?;
+                claim.copy_from_slice(record.payload);
+                claim.commit_from(record.tag, &origin(before + 1));
+                Ok(())
+            })?,
+        };
+        self.next = next.wrapping_add(taken.records);
         Ok(taken)
     }
 
     /// Commits one record that comes from no ring. False if there is no room.
     pub(super) fn push(&mut self, payload: &[u8]) -> Result<bool, BridgeError> {
-        match self.producer.try_push(0, payload) {
+        match either!(&mut self.writing, producer => producer.try_push(0, payload)) {
             Ok(()) => Ok(true),
             Err(TryClaimError::Full) => Ok(false),
             Err(error) => Err(fatal(error)),
@@ -116,18 +136,41 @@ impl Intake {
     }
 
     pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        self.producer.descriptor()
+        either!(&self.writing, producer => producer.descriptor())
     }
 
     pub(super) fn arm(&self) -> io::Result<()> {
-        self.producer.arm()
+        either!(&self.writing, producer => producer.arm())
     }
 
     pub(super) fn check(&self) -> Result<(), BridgeError> {
-        self.producer
-            .loss()
+        either!(&self.writing, producer => producer.loss())
             .map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
     }
+}
+
+/// Does `take` with each record, up to the first for which there is no room. It is told how many
+/// went before.
+fn each(
+    bytes: &[u8],
+    mut take: impl FnMut(WireRecord<'_>, u64) -> Result<(), TryClaimError>,
+) -> Result<Taken, BridgeError> {
+    let mut taken = Taken::default();
+    while let Ok(record) = first_record(&bytes[taken.bytes..]) {
+        let span = record.span;
+        match take(record, taken.records) {
+            Ok(()) => {
+                taken.bytes += span;
+                taken.records += 1;
+            }
+            Err(TryClaimError::Full) => {
+                taken.is_full = true;
+                break;
+            }
+            Err(error) => return Err(fatal(error)),
+        }
+    }
+    Ok(taken)
 }
 
 fn fatal(error: TryClaimError) -> BridgeError {

@@ -56,6 +56,7 @@ use crate::segment::{AttachError, AttachOptions, inspect};
 use crate::{Kind, Location, mpmc, spsc};
 use adapter::Port;
 use around::Around;
+use intake::Writing;
 
 /// How a bridge goes about it.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ pub struct Bridge {
 enum Ring {
     FromBytes(spsc::Consumer),
     FromSlots(mpmc::Consumer),
-    Into(Box<spsc::Producer>, RingEnd),
+    Into(Box<Writing>, RingEnd),
 }
 
 impl Bridge {
@@ -221,12 +222,12 @@ impl Bridge {
             Ring::FromBytes(consumer) => send::run(feed::Bytes::new(consumer), around),
             Ring::FromSlots(consumer) if plain => plain::send(feed::Slots::new(&consumer), around),
             Ring::FromSlots(consumer) => send::run(feed::Slots::new(&consumer), around),
-            Ring::Into(producer, _) if plain => {
-                plain::receive(intake::Intake::new(*producer), around)
+            Ring::Into(writing, _) if plain => {
+                plain::receive(intake::Intake::new(*writing), around)
             }
-            Ring::Into(producer, end) => {
+            Ring::Into(writing, end) => {
                 let accept = end.accept_other_source == Some(true);
-                receive::run(intake::Intake::new(*producer), accept, around)
+                receive::run(intake::Intake::new(*writing), accept, around)
             }
         }
     }
@@ -267,20 +268,34 @@ unsafe fn attach_source(
 /// # Safety
 /// As for [`Bridge::attach`].
 unsafe fn attach_destination(end: RingEnd, options: &AttachOptions) -> Result<Ring, BridgeError> {
-    if kind(&end)? == Kind::MpmcSlots {
-        return Err(BridgeError::Ends(
-            "the destination is an MPMC ring, which cannot remember with each record where it \
-             came from: a bridge writes to SPSC rings",
-        ));
-    }
-    // SAFETY: the caller's contract is the same.
-    let mut producer = unsafe { spsc::Producer::attach_with(&end.path, options) }?;
     // Left closed it refuses records; but perhaps none is to come, and the sender is still to be
     // told that its end has been heard.
-    if end.reopen == Some(true) {
-        producer.reopen();
-    }
-    Ok(Ring::Into(Box::new(producer), end))
+    let reopens = end.reopen == Some(true);
+    let writing = match kind(&end)? {
+        Kind::SpscBytes => {
+            // SAFETY: the caller's contract is the same.
+            let mut producer = unsafe { spsc::Producer::attach_with(&end.path, options) }?;
+            if reopens {
+                producer.reopen();
+            }
+            Writing::Bytes(producer)
+        }
+        Kind::MpmcSlots => {
+            // SAFETY: the caller's contract is the same.
+            let producer = unsafe { mpmc::Producer::attach_with(&end.path, options) }?;
+            if !producer.begin_copying() {
+                return Err(BridgeError::Ends(
+                    "another bridge writes to the destination, and an MPMC ring remembers for one \
+                     of them how far it has come",
+                ));
+            }
+            if reopens {
+                producer.reopen();
+            }
+            Writing::Slots(producer)
+        }
+    };
+    Ok(Ring::Into(Box::new(writing), end))
 }
 
 fn kind(end: &RingEnd) -> Result<Kind, BridgeError> {

@@ -189,12 +189,15 @@ fn ends_that_make_no_bridge_are_refused() {
     let ring = crate::rig::ring_end(&place.ring("a", 4096));
     let slots = place.path("slots");
     annulus::mpmc::Options::new(8, 64).create(&slots).unwrap();
+    // SAFETY: nobody but the test uses the file, and through this library only.
+    let producer = unsafe { annulus::mpmc::Producer::attach(&slots) }.unwrap();
+    assert!(producer.begin_copying());
     let slots = crate::rig::ring_end(&slots);
     let tcp = "tcp://127.0.0.1:1";
     for (source, destination, why) in [
         (&*ring, &*slots, "two rings"),
         (tcp, tcp, "one end"),
-        (tcp, &*slots, "cannot remember"),
+        (tcp, &*slots, "another bridge"),
         (
             &*ring,
             "tcp://127.0.0.1:1?name=a",

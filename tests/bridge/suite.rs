@@ -306,6 +306,55 @@ fn a_slot_ring_is_emptied_into_a_byte_ring() {
     assert_empty(&mut consumer);
 }
 
+/// Into a slot ring beside producers of its own, by one bridge after the other.
+#[test]
+fn a_slot_ring_is_filled_from_a_byte_ring() {
+    let place = Place::new();
+    let (a, b) = (place.ring("a", 1 << 20), place.path("b"));
+    annulus::mpmc::Options::new(64, 128).create(&b).unwrap();
+    let socket = place.path("s");
+    let listen = format!("unix-listen:{}", socket.display());
+    let dial = format!("unix:{}", socket.display());
+    let sends = Running::new(&ring_end(&a), &listen);
+    let mut producer = producer(&a);
+    // SAFETY: nobody but the test uses the file, and through this library only.
+    let consumer = unsafe { annulus::mpmc::Consumer::attach(&b) }.unwrap();
+    // SAFETY: as for the consumer.
+    let local = unsafe { annulus::mpmc::Producer::attach(&b) }.unwrap();
+    let wait = || annulus::Wait::block().for_at_most(crate::rig::PATIENCE);
+    for life in 0..5_u64 {
+        local.push(u32::MAX, b"mine", wait()).unwrap();
+        let receives = Running::new(&dial, &ring_end(&b));
+        for number in life * 500..(life + 1) * 500 {
+            let tag = u32::try_from(number).unwrap();
+            let bytes = crate::rig::payload(number);
+            producer
+                .push(tag, &bytes[..bytes.len().min(128)], wait())
+                .unwrap();
+        }
+        let mut wanted = life * 500..(life + 1) * 500;
+        let mut locals = 0;
+        while locals == 0 || !wanted.is_empty() {
+            let record = consumer.read(wait()).unwrap();
+            if record.tag() == u32::MAX {
+                locals += 1;
+                continue;
+            }
+            let number = wanted.next().unwrap();
+            let bytes = crate::rig::payload(number);
+            assert_eq!(u64::from(record.tag()), number);
+            assert_eq!(&record[..], &bytes[..bytes.len().min(128)]);
+        }
+        assert!(receives.stop().all_confirmed);
+    }
+    assert!(sends.stop().all_confirmed);
+    assert_eq!(released(&a), 2500, "and nothing came twice");
+    assert_eq!(
+        consumer.try_read().err(),
+        Some(annulus::TryReadError::Empty)
+    );
+}
+
 /// A sending bridge without a receiver, until it holds what there is.
 fn sends_nobody(ring: &std::path::Path, listen: &str, by: Settings) -> bool {
     let sends = Running::with(&ring_end(ring), listen, by).unwrap();

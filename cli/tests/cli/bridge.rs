@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ring, Running, SPSC, annulus, numbered, numbers};
+use crate::support::{MPMC, Ring, Running, SPSC, annulus, numbered, numbers};
 
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -91,9 +91,18 @@ fn a_stream_crosses_and_its_end_too() {
 /// Either bridge dies by SIGKILL, over and over, wherever it is: no line is lost, doubled or moved.
 #[test]
 fn whichever_bridge_is_killed_whenever_each_record_arrives_once_and_in_order() {
-    const LINES: u64 = 2_000_000;
-    let scene = Scene::new(SPSC, SPSC);
-    let input = numbered(LINES);
+    kill_either(SPSC, 2_000_000);
+}
+
+/// A slot ring has a store for each record, before which the bridge may die as well as behind it.
+#[test]
+fn so_it_does_in_a_slot_ring() {
+    kill_either(MPMC, 500_000);
+}
+
+fn kill_either(to: &[&str], lines: u64) {
+    let scene = Scene::new(SPSC, to);
+    let input = numbered(lines);
     let output = scene.to.dir.path().join("output");
     let mut recv = scene.to.start_recv(&["--framing", "lines"], &output);
     let file = scene.from.file("in", &input);
@@ -142,7 +151,7 @@ fn whichever_bridge_is_killed_whenever_each_record_arrives_once_and_in_order() {
         "{} arrived after {kills} kills",
         arrived.len()
     );
-    assert_eq!(arrived.len() as u64, LINES, "after {kills} kills");
+    assert_eq!(arrived.len() as u64, lines, "after {kills} kills");
     assert!(kills >= 20, "only {kills} kills: too few to show anything");
-    assert_eq!(scene.to.number("committed_records"), LINES);
+    assert_eq!(scene.to.number("committed_records"), lines);
 }
