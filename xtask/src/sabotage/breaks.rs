@@ -243,10 +243,10 @@ pub(super) const BREAKS: &[Break] = &[
         what: "a record is committed to a slot ring before it is written down where it comes from",
         edits: &[Edit {
             file: SLOTS,
-            old: "origin::announce(store, me, held.position, origin);
+            old: "origin::announce(store, me, held.position(shape, store), origin);
     commit(store, held, tag, len);",
             new: "commit(store, held, tag, len);
-    origin::announce(store, me, held.position, origin);",
+    origin::announce(store, me, held.position(shape, store), origin);",
         }],
         check: Check::Torture("--operation mpmc-commit-from --mode kill"),
     },
