@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. Counters of the participant are stored by its handle alone; the handle keeps the running
-//!    values, so that counting is one store to a line that nobody else writes.
+//!    values, so that counting is one store to a line that nobody else writes. What the byte ring's
+//!    journals count already is not counted again.
 //! 2. A refusal is reported to [`Participant::refused`] with what stood in the way, which probes
 //!    and recovers when that has stood for long enough. A time-out alone never recovers anybody.
 //!
@@ -89,9 +90,24 @@ impl<A: Attachment> Participant<A> {
         self.attachment.store()
     }
 
+    /// The store for a straight line; see [`Attachment::near`].
+    #[inline(always)]
+    pub(crate) fn near(&self) -> A::Near<'_> {
+        self.attachment.near()
+    }
+
     #[inline(always)]
     pub(crate) fn me(&self) -> Owner {
         self.attachment.me()
+    }
+
+    /// Of a counter that the ring keeps elsewhere, where this participant begins.
+    pub(crate) fn begin_counting(&self, counter: usize, total: u64) {
+        let row = self.attachment.row();
+        for counters in [&row.counters, &row.baseline] {
+            // relaxed: as for `count`.
+            counters[counter].store(total, Ordering::Relaxed);
+        }
     }
 
     /// Adds to one of this participant's counters.
@@ -155,7 +171,8 @@ impl<A: Attachment> Participant<A> {
     /// Wakes those who sleep on a side, if anybody does; called after each publication.
     #[inline(always)]
     pub(crate) fn wake(&self, side: Side) {
-        wait::wake(self.store(), self.event(side));
+        let near = self.near();
+        wait::wake(&near, side.event(&near));
     }
 
     /// Wakes both sides whether or not anybody sleeps: after a close.

@@ -286,9 +286,9 @@ pub const ROLE_CONSUMER: u32 = 2;
 
 /// How many counters a row has.
 pub const COUNTERS: usize = 9;
-/// Records committed.
+/// Records committed. SPSC: as of when the producer attached, for the journal counts on.
 pub const COMMITTED: usize = 0;
-/// Records released.
+/// Records released. SPSC: as of when the consumer attached.
 pub const RELEASED: usize = 1;
 /// Claims refused because the ring was full.
 pub const FULL: usize = 2;

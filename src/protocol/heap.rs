@@ -101,10 +101,15 @@ impl Drop for Heap {
 
 impl Attachment for Heap {
     type Store = HeapRing;
+    type Near<'a> = &'a HeapRing;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
 
     fn store(&self) -> &HeapRing {
+        &self.ring
+    }
+
+    fn near(&self) -> &HeapRing {
         &self.ring
     }
 

@@ -148,6 +148,44 @@ pub unsafe trait Store {
     fn read_lease(&self, offset: u64, len: u64) -> ReadLease;
 }
 
+// SAFETY: it passes everything on.
+unsafe impl<S: Store + ?Sized> Store for &S {
+    #[inline]
+    fn control(&self) -> &Control {
+        (**self).control()
+    }
+
+    #[inline]
+    fn row(&self, owner: Owner) -> &Row {
+        (**self).row(owner)
+    }
+
+    #[inline]
+    fn participants(&self) -> u16 {
+        (**self).participants()
+    }
+
+    #[inline]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        (**self).word(offset)
+    }
+
+    #[inline]
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        (**self).bytes(offset, len)
+    }
+
+    #[inline]
+    fn write_lease(&self, offset: u64, len: u64) -> WriteLease {
+        (**self).write_lease(offset, len)
+    }
+
+    #[inline]
+    fn read_lease(&self, offset: u64, len: u64) -> ReadLease {
+        (**self).read_lease(offset, len)
+    }
+}
+
 /// All participants of a ring, row by row.
 pub fn owners<S: Store + ?Sized>(store: &S) -> impl Iterator<Item = Owner> + use<S> {
     (1..=store.participants()).map(Owner)
@@ -161,11 +199,20 @@ pub trait Attachment: Send + Sync + 'static {
     /// Where the ring lies.
     type Store: Store;
 
+    /// The same, as pointers side by side.
+    type Near<'a>: Store + Copy
+    where
+        Self: 'a;
+
     /// Payloads are moved by words, because a peer may write to them at any time.
     const COPY_BY_WORDS: bool;
 
     /// Where the ring lies.
     fn store(&self) -> &Self::Store;
+
+    /// The same for a straight line, which copies it into locals once: what lies behind a reference
+    /// is loaded again after each store that publishes something.
+    fn near(&self) -> Self::Near<'_>;
 
     /// This participant's number.
     fn me(&self) -> Owner;

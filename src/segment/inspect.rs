@@ -337,7 +337,12 @@ fn released_end(map: &Map) -> Result<byte_ring::Place, Damage> {
 
 fn look_at_row(opened: &Opened, map: &Map, owner: Owner, snapshot: &mut Snapshot) {
     let row = map.row(owner);
-    let totals = Counters::of(&row.counters);
+    let mut totals = Counters::of(&row.counters);
+    match (snapshot.kind, owner) {
+        (Kind::SpscBytes, Owner::PRODUCER) => totals.committed = snapshot.committed_records,
+        (Kind::SpscBytes, Owner::CONSUMER) => totals.released = snapshot.released_records,
+        _ => {}
+    }
     snapshot.totals.add(&totals);
     // sync(row-state): acquire half.
     let state = match row.state.load(Ordering::Acquire) {
@@ -443,6 +448,7 @@ impl Counters {
     }
 
     fn since(&self, base: &Self) -> Self {
-        self.zip(base, u64::wrapping_sub)
+        // One that attaches at this moment may have a base beyond what was looked at before.
+        self.zip(base, u64::saturating_sub)
     }
 }

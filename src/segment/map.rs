@@ -38,6 +38,8 @@ pub struct Map {
     raw: MmapRaw,
     /// Where the mapping begins.
     start: NonNull<u8>,
+    /// Where its shared words are.
+    control: NonNull<Control>,
     /// Where its data area begins.
     data: NonNull<u8>,
     /// The row of the participant that has the map; the first one until there is one.
@@ -81,6 +83,9 @@ impl Map {
         let data_offset = usize::try_from(geometry.data_offset).map_err(io::Error::other)?;
         // SAFETY: the data area lies inside the mapping (INV-1).
         let data = unsafe { start.add(data_offset) };
+        let control_offset = usize::try_from(CONTROL_OFFSET).map_err(io::Error::other)?;
+        // SAFETY: the shared words lie before the rows (INV-2).
+        let control = unsafe { start.add(control_offset) }.cast::<Control>();
         let rows_offset = usize::try_from(ROWS_OFFSET).map_err(io::Error::other)?;
         // SAFETY: every ring has a row, and all rows lie before the data area (INV-2).
         let own = unsafe { start.add(rows_offset) }.cast::<Row>();
@@ -88,6 +93,7 @@ impl Map {
             guard: None,
             raw,
             start,
+            control,
             data,
             own,
             participants: geometry.participants,
@@ -162,6 +168,17 @@ impl Map {
         self.raw.len() as u64
     }
 
+    /// The same as pointers side by side.
+    #[inline]
+    pub(super) fn near(&self) -> Near<'_> {
+        Near {
+            map: self,
+            control: self.control(),
+            data: self.data,
+            data_bytes: self.data_bytes,
+        }
+    }
+
     /// The header as words; for its creator, and for whoever adopts a ring of another boot.
     #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
     pub(super) fn header_words(&self) -> &[AtomicU64; HEADER_WORDS] {
@@ -190,20 +207,15 @@ impl Map {
         // against a part of the file, and the mapping holds all parts (INV-1, INV-2).
         unsafe { self.start.as_ptr().add(offset as usize) }
     }
+}
 
-    /// A pointer to byte `offset` of the data area, of which the caller has checked that `len`
-    /// bytes lie inside.
-    #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "inside a mapping, whose length is a usize"
-    )]
-    fn data_at(&self, offset: u64, len: u64) -> *mut u8 {
-        debug_assert!(offset + len <= self.data_bytes, "checked by the caller");
-        // SAFETY: inside the data area, or one past its end for 0 bytes, and with it inside the
-        // mapping (INV-1).
-        unsafe { self.data.as_ptr().add(offset as usize) }
-    }
+/// A mapped ring as pointers side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct Near<'m> {
+    map: &'m Map,
+    control: &'m Control,
+    data: NonNull<u8>,
+    data_bytes: u64,
 }
 
 // SAFETY: the pointers are into a mapping that `raw` owns, which belongs to no thread.
@@ -218,14 +230,10 @@ unsafe impl Sync for Map {}
 // - All stores of a ring map the same file, of which everybody takes the same geometry.
 unsafe impl Store for Map {
     #[inline]
-    #[expect(clippy::cast_ptr_alignment, reason = "128 divides the offset")]
     fn control(&self) -> &Control {
-        let control = self
-            .at(CONTROL_OFFSET, size_of::<Control>() as u64)
-            .cast::<Control>();
         // SAFETY: inside the mapping (INV-1), at a multiple of 128 bytes from a page, valid as long
         // as `self` (INV-3); all of its fields are atomics, which others may write (INV-5).
-        unsafe { &*control }
+        unsafe { self.control.as_ref() }
     }
 
     #[inline]
@@ -245,19 +253,17 @@ unsafe impl Store for Map {
     }
 
     #[inline]
-    #[expect(clippy::cast_ptr_alignment, reason = "checked: 8 divides the offset")]
     fn word(&self, offset: u64) -> &AtomicU64 {
         check_word(offset, self.data_bytes);
-        let word = self.data_at(offset & !7, 8).cast::<AtomicU64>();
-        // SAFETY: 8 bytes inside the data area, at a multiple of 8 from a page, valid as long as
-        // `self` (INV-3); an atomic may be shared and written by others.
-        unsafe { &*word }
+        // SAFETY: just checked; the word is valid as long as `self`.
+        unsafe { word_at(self.data, offset) }
     }
 
     #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         check_span(offset, len, self.data_bytes);
-        self.data_at(offset, len)
+        // SAFETY: just checked.
+        unsafe { byte_at(self.data, offset) }
     }
 
     #[inline]
@@ -269,4 +275,75 @@ unsafe impl Store for Map {
     fn read_lease(&self, _offset: u64, _len: u64) -> ReadLease {
         Leases::new(0).read(0..0)
     }
+}
+
+// SAFETY: as for `Map`, of which these are copies, and which stays while it is borrowed.
+unsafe impl Store for Near<'_> {
+    #[inline]
+    fn control(&self) -> &Control {
+        self.control
+    }
+
+    #[inline]
+    fn row(&self, owner: Owner) -> &Row {
+        self.map.row(owner)
+    }
+
+    #[inline]
+    fn participants(&self) -> u16 {
+        self.map.participants
+    }
+
+    #[inline]
+    fn word(&self, offset: u64) -> &AtomicU64 {
+        check_word(offset, self.data_bytes);
+        // SAFETY: just checked; the word is valid as long as `self`.
+        unsafe { word_at(self.data, offset) }
+    }
+
+    #[inline]
+    fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
+        check_span(offset, len, self.data_bytes);
+        // SAFETY: just checked.
+        unsafe { byte_at(self.data, offset) }
+    }
+
+    #[inline]
+    fn write_lease(&self, _offset: u64, _len: u64) -> WriteLease {
+        Leases::new(0).write(0..0)
+    }
+
+    #[inline]
+    fn read_lease(&self, _offset: u64, _len: u64) -> ReadLease {
+        Leases::new(0).read(0..0)
+    }
+}
+
+/// The word at byte `offset` of a data area, rounded down to a multiple of 8.
+///
+/// # Safety
+/// A word of the area begins there, and the mapping stays for `'m`.
+#[inline]
+#[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
+unsafe fn word_at<'m>(data: NonNull<u8>, offset: u64) -> &'m AtomicU64 {
+    // SAFETY: the caller's.
+    let word = unsafe { byte_at(data, offset & !7) }.cast::<AtomicU64>();
+    // SAFETY: 8 bytes inside the data area, at a multiple of 8 from a page, valid for as long as
+    // the caller says; an atomic may be shared and written by others.
+    unsafe { &*word }
+}
+
+/// A pointer to byte `offset` of a data area.
+///
+/// # Safety
+/// The byte lies inside the area, or is one past its end.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "inside a mapping, whose length is a usize"
+)]
+unsafe fn byte_at(data: NonNull<u8>, offset: u64) -> *mut u8 {
+    // SAFETY: inside the data area or one past its end, says the caller, and so inside the mapping
+    // (INV-1 of the map).
+    unsafe { data.as_ptr().add(offset as usize) }
 }

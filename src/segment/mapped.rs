@@ -29,7 +29,7 @@ use super::error::AttachError;
 use super::fork::Private;
 use super::liveness::{Bytes, is_free};
 use super::location::share;
-use super::map::Map;
+use super::map::{Map, Near};
 use super::open::Opened;
 use super::recover::{mend_others, report};
 
@@ -132,12 +132,18 @@ impl Mapped {
 
 impl Attachment for Mapped {
     type Store = Map;
+    type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
         &self.map
+    }
+
+    #[inline]
+    fn near(&self) -> Near<'_> {
+        self.map.near()
     }
 
     #[inline]
@@ -221,12 +227,18 @@ impl Guarded {
 
 impl Attachment for Guarded {
     type Store = Map;
+    type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = true;
 
     #[inline]
     fn store(&self) -> &Map {
         self.0.store()
+    }
+
+    #[inline]
+    fn near(&self) -> Near<'_> {
+        self.0.near()
     }
 
     #[inline]
@@ -318,12 +330,18 @@ impl Untrusted {
 
 impl Attachment for Untrusted {
     type Store = Map;
+    type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = true;
     const GUARDED: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
         self.0.store()
+    }
+
+    #[inline]
+    fn near(&self) -> Near<'_> {
+        self.0.near()
     }
 
     #[inline]

@@ -43,8 +43,10 @@ pub struct Consumer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
+        let participant = Participant::new(attachment);
+        participant.begin_counting(RELEASED, reader.released().records());
         Self {
-            participant: Participant::new(attachment),
+            participant,
             shape,
             reader,
         }
@@ -126,8 +128,9 @@ impl<A: Attachment> Consumer<A> {
         if !self.participant.attachment().is_here() {
             return 0;
         }
-        let records = self.reader.release_to(self.participant.store(), mark);
-        self.released(records);
+        let store = self.participant.near();
+        let records = self.reader.release_to(&store, mark);
+        wake_if(records > 0, &store);
         records
     }
 
@@ -137,17 +140,10 @@ impl<A: Attachment> Consumer<A> {
         if !self.participant.attachment().is_here() {
             return 0;
         }
-        let records = self.reader.release_all(self.participant.store());
-        self.released(records);
+        let store = self.participant.near();
+        let records = self.reader.release_all(&store);
+        wake_if(records > 0, &store);
         records
-    }
-
-    #[inline(always)]
-    fn released(&self, records: u64) {
-        if records > 0 {
-            self.participant.count(RELEASED, records);
-            self.participant.wake(Side::Space);
-        }
     }
 
     /// Goes back to the oldest record that is not released: it is read next, again.
@@ -206,6 +202,14 @@ impl<A: Attachment> Consumer<A> {
     }
 }
 
+/// Wakes the producer if there is space for it.
+#[inline(always)]
+fn wake_if<S: Store>(is_space: bool, store: &S) {
+    if is_space {
+        wait::wake(store, Side::Space.event(store));
+    }
+}
+
 #[inline(always)]
 fn try_find<A: Attachment>(
     participant: &Participant<A>,
@@ -215,7 +219,8 @@ fn try_find<A: Attachment>(
     if !participant.attachment().is_here() {
         return Err(participant.gone());
     }
-    match reader.read_alike(shape, participant.store()) {
+    let (near_shape, near) = (*shape, participant.near());
+    match reader.read_alike(&near_shape, &near) {
         Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
         Ok(_) => Err(participant.gone()),
         Err(word) => try_find_unlike(participant, shape, reader, word),

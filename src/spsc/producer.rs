@@ -41,8 +41,10 @@ pub struct Producer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Producer<A> {
     pub(super) fn new(attachment: A, shape: Shape, writer: Writer) -> Self {
+        let participant = Participant::new(attachment);
+        participant.begin_counting(COMMITTED, writer.records());
         Self {
-            participant: Participant::new(attachment),
+            participant,
             shape,
             writer,
         }
@@ -134,7 +136,7 @@ impl<A: Attachment> Producer<A> {
     /// Gives up records that a batch left staged because it was leaked.
     #[inline(always)]
     fn drop_leaked(&mut self) {
-        if self.writer.staged_records() > 0 {
+        if self.writer.has_staged() {
             self.drop_staged();
         }
     }
@@ -152,8 +154,8 @@ impl<A: Attachment> Producer<A> {
         if !self.participant.attachment().is_here() {
             return;
         }
-        self.writer
-            .stage(&self.shape, self.participant.store(), span, tag, len as u64);
+        let (shape, store) = (self.shape, self.participant.near());
+        self.writer.stage(&shape, &store, span, tag, len as u64);
     }
 
     /// Makes a span that was claimed with nothing staged a record of its own.
@@ -162,11 +164,16 @@ impl<A: Attachment> Producer<A> {
         if !self.participant.attachment().is_here() {
             return;
         }
-        let store = self.participant.store();
-        self.writer
-            .commit(&self.shape, store, span, tag, len as u64);
-        self.participant.count(COMMITTED, 1);
-        self.participant.wake(Side::Items);
+        let Self {
+            participant,
+            shape,
+            writer,
+        } = self;
+        let (near_shape, near) = (*shape, participant.near());
+        if !writer.commit_ahead(&near_shape, &near, span, tag, len as u64) {
+            commit_anywhere(participant, shape, writer, span, tag, len);
+        }
+        wait::wake(&near, Side::Items.event(&near));
     }
 
     #[inline(always)]
@@ -174,10 +181,9 @@ impl<A: Attachment> Producer<A> {
         if !self.participant.attachment().is_here() {
             return;
         }
-        let records = self.writer.staged_records();
-        self.writer.publish(&self.shape, self.participant.store());
-        self.participant.count(COMMITTED, records);
-        self.participant.wake(Side::Items);
+        let (shape, store) = (self.shape, self.participant.near());
+        self.writer.publish(&shape, &store);
+        wait::wake(&store, Side::Items.event(&store));
     }
 
     #[cfg(not(loom))]
@@ -185,10 +191,8 @@ impl<A: Attachment> Producer<A> {
         if !self.participant.attachment().is_here() {
             return;
         }
-        let records = self.writer.staged_records();
         self.writer
             .publish_from(&self.shape, self.participant.store(), origin);
-        self.participant.count(COMMITTED, records);
         self.participant.wake(Side::Items);
     }
 
@@ -275,29 +279,28 @@ fn try_span<A: Attachment>(
     if !participant.attachment().is_here() {
         return Err(participant.gone());
     }
-    let store = participant.store();
-    match writer.claim(shape, store, len as u64, wait::real_fences(store)) {
-        Ok(span) if participant.is_whole() => Ok(span),
-        Ok(_) => Err(participant.gone()),
-        Err(refusal) => refused(participant, shape, writer, len, refusal),
+    let (near_shape, near) = (*shape, participant.near());
+    match writer.claim_ahead(&near_shape, &near, len as u64, wait::real_fences(&near)) {
+        Some(span) if participant.is_whole() => Ok(span),
+        Some(_) => Err(participant.gone()),
+        None => try_span_anywhere(participant, shape, writer, len),
     }
 }
 
-/// A refused claim: counts it, looks after the consumer, and tries once more if that has helped.
+/// Where the straight line has ended. A refusal is counted; the consumer is looked after, and if
+/// that has helped there is one attempt more.
 #[inline(never)]
-fn refused<A: Attachment>(
+fn try_span_anywhere<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     writer: &mut Writer,
     len: usize,
-    refusal: WriteRefusal,
 ) -> Result<Span, TryClaimError> {
     let store = participant.store();
-    let outcome = match refusal {
-        WriteRefusal::Full { head } if participant.refused(FULL, head) => {
-            writer.claim(shape, store, len as u64, wait::real_fences(store))
-        }
-        refusal => Err(refusal),
+    let mut claim = || writer.claim(shape, store, len as u64, wait::real_fences(store));
+    let outcome = match claim() {
+        Err(WriteRefusal::Full { head }) if participant.refused(FULL, head) => claim(),
+        outcome => outcome,
     };
     if !participant.is_whole() {
         return Err(participant.gone());
@@ -311,6 +314,19 @@ fn refused<A: Attachment>(
         }
         WriteRefusal::Damaged(damage) => TryClaimError::Damaged(damage),
     })
+}
+
+/// A commit where the straight line has ended.
+#[inline(never)]
+fn commit_anywhere<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    writer: &mut Writer,
+    span: Span,
+    tag: u32,
+    len: usize,
+) {
+    writer.commit(shape, participant.store(), span, tag, len as u64);
 }
 
 #[cold]

@@ -107,7 +107,6 @@ impl Writer {
     ///
     /// # Errors
     /// See [`WriteRefusal`].
-    #[inline(always)]
     pub fn claim<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -124,7 +123,7 @@ impl Writer {
     /// Claims `len` bytes right behind what is staged, in an open ring that had room for them when
     /// the head was last looked at: almost every claim, in a straight line.
     #[inline(always)]
-    fn claim_ahead<S: Store + ?Sized>(
+    pub fn claim_ahead<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
         store: &S,
@@ -152,7 +151,6 @@ impl Writer {
 
     /// Claims in every other case: after padding, after a look at the head, or not at all.
     /// A mark that [`claim_ahead`](Self::claim_ahead) has left is replaced or taken away.
-    #[inline(never)]
     fn claim_anywhere<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -244,7 +242,6 @@ impl Writer {
 
     /// Makes the span, of which `len` bytes count, a record of its own, visible at once; the caller
     /// wakes the consumer. Nothing may be staged.
-    #[inline(always)]
     pub fn commit<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
@@ -253,26 +250,31 @@ impl Writer {
         tag: u32,
         len: u64,
     ) {
-        debug_assert_eq!(self.staged, 0, "a batch is under way");
-        if span.record == self.tail {
-            let end = span.record.wrapping_add(span_of(len));
-            self.publish_to(shape, store, (span, header(tag, len, RECORD)), end, 1);
-        } else {
-            self.commit_behind_padding(shape, store, span, tag, len);
+        if !self.commit_ahead(shape, store, span, tag, len) {
+            self.stage(shape, store, span, tag, len);
+            self.publish(shape, store);
         }
     }
 
-    #[inline(never)]
-    fn commit_behind_padding<S: Store + ?Sized>(
+    /// The same for a span right behind the committed end, as almost every one is. False, and
+    /// nothing was done, if there is padding to be written.
+    #[inline(always)]
+    #[must_use = "it may be left to do"]
+    pub fn commit_ahead<S: Store + ?Sized>(
         &mut self,
         shape: &Shape,
         store: &S,
         span: Span,
         tag: u32,
         len: u64,
-    ) {
-        self.stage(shape, store, span, tag, len);
-        self.publish(shape, store);
+    ) -> bool {
+        debug_assert_eq!(self.staged, 0, "a batch is under way");
+        if span.record != self.tail {
+            return false;
+        }
+        let end = span.record.wrapping_add(span_of(len));
+        self.publish_to(shape, store, (span, header(tag, len, RECORD)), end, 1);
+        true
     }
 
     /// Makes everything staged visible at once; the caller wakes the consumer.
@@ -351,6 +353,12 @@ impl Writer {
     /// Records committed since the ring was created.
     pub fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Whether anything is staged and not published.
+    #[inline(always)]
+    pub fn has_staged(&self) -> bool {
+        self.staged != 0
     }
 
     /// Records staged and not published.

@@ -18,6 +18,7 @@ use crate::segment::{
     AttachError, AttachOptions, ClaimKind, InspectError, Location, OpenError, RecoverError,
     RecoverOptions, RemoveError, Role, RowState, attach, inspect, recover, remove,
 };
+use crate::spsc;
 
 fn look(path: &PathBuf) -> crate::segment::Snapshot {
     inspect(&Location::from(path)).unwrap()
@@ -284,4 +285,34 @@ fn a_torn_ring_is_not_adopted() {
     write(&path, bytes().data_offset, 16 << 2 | 1);
     assert!(damaged(&path));
     drop(join_bytes(&path, Role::Producer).unwrap_err());
+}
+
+/// The journals count them, for each participant from where it attached.
+#[test]
+fn who_wrote_and_read_how_many_records_of_a_byte_ring_is_told() {
+    let (_directory, path) = created(&bytes());
+    let options = AttachOptions::default();
+    let mut last = [0; 2];
+    for (life, written) in [(1, 3), (2, 2)] {
+        // SAFETY: everybody who has the file is in this test, and keeps to the protocol.
+        let producer = unsafe { spsc::Producer::attach_with(&path, &options) };
+        // SAFETY: as above.
+        let consumer = unsafe { spsc::Consumer::attach_with(&path, &options) };
+        let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());
+        let [wrote, read] = [0, 1].map(|row| look(&path).participants.swap_remove(row));
+        assert_eq!((wrote.counters.committed, read.counters.released), (0, 0));
+        for _ in 0..written {
+            producer.try_push(0, b"counted").unwrap();
+        }
+        consumer.try_read().unwrap().release();
+        let seen = look(&path);
+        let [wrote, read] = &seen.participants[..] else {
+            panic!("two participants")
+        };
+        assert_eq!((wrote.lives, wrote.counters.committed), (life, written));
+        assert_eq!((read.lives, read.counters.released), (life, 1));
+        last = [last[0] + written, last[1] + 1];
+        assert_eq!([wrote.totals.committed, read.totals.released], last);
+        assert_eq!([seen.totals.committed, seen.totals.released], last);
+    }
 }
