@@ -28,7 +28,7 @@ use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
 use crate::protocol::{Attachment, Gone, Owner, Store, copy};
 use crate::sync::Ordering;
-use crate::wait::{self, Patience, Wait, Waiter};
+use crate::wait::{self, Patience, Spins, Wait, Waiter};
 
 /// Which event a participant waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub struct Participant<A: Attachment> {
     attachment: Arc<A>,
     counters: [Cell<u64>; COUNTERS],
     patience: Cell<Patience>,
+    spins: Cell<Spins>,
     #[cfg(all(feature = "tokio", not(loom)))]
     reactor: OnceCell<wait::Reactor>,
     #[cfg(not(loom))]
@@ -73,6 +74,7 @@ impl<A: Attachment> Participant<A> {
             attachment: Arc::new(attachment),
             counters,
             patience: Cell::default(),
+            spins: Cell::default(),
             #[cfg(all(feature = "tokio", not(loom)))]
             reactor: OnceCell::new(),
             #[cfg(not(loom))]
@@ -193,7 +195,7 @@ impl<A: Attachment> Participant<A> {
         if let Some(error) = error.into_final() {
             return Err(error);
         }
-        let mut waiter = Waiter::new(wait, self.event(side));
+        let mut waiter = Waiter::new(wait, self.event(side), self.spins.get());
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
             let slept = waiter.pause(&*self.attachment).map_err(E::Final::from)?;
@@ -201,7 +203,10 @@ impl<A: Attachment> Participant<A> {
                 self.count(WAITS, 1);
             }
             match attempt() {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.spins.set(waiter.spins());
+                    return Ok(value);
+                }
                 Err(error) => {
                     if let Some(error) = error.into_final() {
                         return Err(error);

@@ -44,10 +44,14 @@ use std::time::{Duration, Instant};
 #[cfg(not(loom))]
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
-/// Looks before the first yield, a microsecond or two: a peer at work on another processor needs
-/// far less, and one that waits for this processor gets it the sooner (`annulus bench`,
+/// Looks before the first yield, at least: a microsecond or two, which is enough for a peer at work
+/// on another processor. One that waits for this processor gets it the sooner (`annulus bench`,
 /// blocking round trip on one processor).
-const SPINS: u64 = 32;
+const SPINS_LEAST: u64 = 32;
+/// The same at most, some tens of microseconds: what it costs to sleep and to be woken.
+const SPINS_MOST: u64 = 1024;
+/// By how much a wait that ends by looking makes the next one look longer.
+const SPINS_MORE: u64 = 32;
 /// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
 const YIELDS: u64 = 4;
 /// A spinner that has a deadline reads the clock once in this many looks.
@@ -125,20 +129,45 @@ impl Wait {
     }
 }
 
+/// How long a participant looks before it yields and sleeps: the longer, the more often looking was
+/// enough. A peer that stands still for a moment in the midst of a stream is not worth a sleep; one
+/// that needs this very processor is never found by looking.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spins(u64);
+
+impl Default for Spins {
+    fn default() -> Self {
+        Self(SPINS_LEAST)
+    }
+}
+
+impl Spins {
+    /// After a wait that ended with look number `looks`.
+    fn after(self, looks: u64) -> Self {
+        Self(if looks <= self.0 {
+            (self.0 + SPINS_MORE).min(SPINS_MOST)
+        } else {
+            (self.0 / 2).max(SPINS_LEAST)
+        })
+    }
+}
+
 /// One wait in progress; [`pause`](Self::pause) is called after each attempt that failed.
 pub(crate) struct Waiter<'w> {
     wait: Wait,
     event: &'w EventLine,
+    spins: Spins,
     looks: u64,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
 }
 
 impl<'w> Waiter<'w> {
-    pub(crate) fn new(wait: Wait, event: &'w EventLine) -> Self {
+    pub(crate) fn new(wait: Wait, event: &'w EventLine, spins: Spins) -> Self {
         Self {
             wait,
             event,
+            spins,
             looks: 0,
             armed: None,
         }
@@ -151,13 +180,18 @@ impl<'w> Waiter<'w> {
             How::Spin => spin_hint(),
             // Loom would explore every spin.
             How::Block if cfg!(loom) => return self.arm_or_sleep(attachment),
-            _ if self.looks <= SPINS => spin_hint(),
+            _ if self.looks <= self.spins.0 => spin_hint(),
             How::Yield => yield_now(),
-            How::Block if self.looks <= SPINS + YIELDS => yield_now(),
+            How::Block if self.looks <= self.spins.0 + YIELDS => yield_now(),
             How::Block => return self.arm_or_sleep(attachment),
         }
         self.check_deadline(attachment)?;
         Ok(false)
+    }
+
+    /// For the next wait, after this one found what it waited for.
+    pub(crate) fn spins(&self) -> Spins {
+        self.spins.after(self.looks)
     }
 
     /// Spinners never sleep, so every so often they read the clock, and look after their name.
@@ -283,9 +317,25 @@ pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Wait, WaitEnd, Waiter};
+    use super::{SPINS_LEAST, SPINS_MOST, Spins, Wait, WaitEnd, Waiter};
     use crate::spsc;
     use std::time::Duration;
+
+    #[test]
+    fn who_is_served_by_looking_looks_longer_and_who_is_not_soon_sleeps() {
+        let mut spins = Spins::default();
+        assert_eq!(spins.after(SPINS_LEAST + 1).0, SPINS_LEAST);
+        for _ in 0..SPINS_MOST {
+            let longer = spins.after(spins.0);
+            assert!(longer.0 > spins.0 || longer.0 == SPINS_MOST);
+            spins = longer;
+        }
+        assert_eq!(spins.0, SPINS_MOST);
+        for _ in 0..5 {
+            spins = spins.after(spins.0 + 1);
+        }
+        assert_eq!(spins.0, SPINS_LEAST, "five waits in vain");
+    }
 
     /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.
     #[test]
@@ -295,7 +345,7 @@ mod tests {
         let control =
             crate::protocol::Store::control(crate::protocol::Attachment::store(attachment));
         let wait = Wait::spin().for_at_most(Duration::from_millis(1));
-        let mut waiter = Waiter::new(wait, &control.space);
+        let mut waiter = Waiter::new(wait, &control.space, Spins::default());
         waiter.looks = u32::MAX.into();
         let ended = (0..100_000_000).find_map(|_| waiter.pause(attachment).err());
         assert_eq!(ended, Some(WaitEnd::TimedOut));
