@@ -1,18 +1,23 @@
 //! `annulus bridge`.
 //!
-//! All that it does is the library's; here the ends are read, what happens is told on stderr, and
-//! the first signal becomes the wish to stop.
+//! All that it does is the library's; here it is told what to do ([`config`]), tells what happens
+//! ([`log`]) and how much of it ([`metrics`]), and the first signal becomes the wish to stop.
 
-use std::path::Path;
-use std::time::Duration;
+mod config;
+mod log;
+mod metrics;
 
-use annulus::bridge::{Bridge, BridgeError, End, Event, Settings, Summary};
+use std::path::{Path, PathBuf};
+
+use annulus::bridge::{Bridge, BridgeError, End, Event, Settings};
 use annulus::segment::AttachOptions;
-use bytesize::ByteSize;
 use clap::Args;
+use tracing::{error, info, warn};
 
-use crate::report::{Answer, Failure, printable};
+use crate::report::{Answer, Failure};
 use crate::stop::Stop;
+use config::Layer;
+use log::Format;
 
 /// Moves records between a ring and a network, so that none is lost.
 ///
@@ -65,6 +70,18 @@ The end:
   exit 0; otherwise exit 1, and nothing is lost: the rest goes out when the bridge is started again.
   A second signal ends it at once, as safely.
 
+Settings:
+  A flag goes before its environment variable, that one before --config FILE, which is TOML with the
+  flags' long names and `source` and `destination`; --check-config prints what comes of it. An end
+  with a password belongs into the file or the environment: others can see a command's arguments.
+
+Figures, with --metrics:
+  /metrics  for Prometheus; alarm on annulus_bridge_progress_age_seconds: for so long something is
+            owed and nothing was confirmed
+  /readyz   200 if everybody is connected, and what is owed gets on within --silence
+  /livez    200 as long as the bridge itself does not hang
+  They are for whoever reaches that address, and it has no time-outs: keep it on loopback.
+
 Examples:
   annulus bridge ring:/dev/shm/orders 'tcp-listen://0.0.0.0:7400?subscribers=2'
   annulus bridge tcp://10.0.0.2:7400 ring:/dev/shm/orders           on each of two other machines
@@ -74,65 +91,83 @@ Examples:
 Who can connect is who can reach the socket: there is no password and no TLS. Use addresses that
 strangers cannot reach, or a UNIX socket.")]
 pub struct BridgeArgs {
-    /// Where records come from.
-    source: End,
-    /// Where they go.
-    destination: End,
-    /// Wait for confirmations for so many seconds when asked to end.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    drain_timeout: Duration,
-    /// Take a peer for gone that is silent for so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    silence: Duration,
-    /// Most records that are sent and not confirmed, to one receiver.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().window_records)]
-    window_records: u64,
-    /// Most bytes of them.
-    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
-    window_bytes: ByteSize,
-    /// Say nothing but errors.
+    #[command(flatten)]
+    layer: Layer,
+    /// Settings that neither a flag nor the environment tells, in TOML.
+    #[arg(long, value_name = "FILE", env = "ANNULUS_BRIDGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the settings as such a file, without passwords, and end.
     #[arg(long)]
-    quiet: bool,
-    /// Also on file systems on which the guarantees are not known to hold.
-    #[arg(long)]
-    force_file_system: bool,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse().ok().filter(|number| *number > 0.0);
-    number
-        .and_then(|number| Duration::try_from_secs_f64(number).ok())
-        .ok_or_else(|| "expected a number of seconds above 0".to_owned())
+    check_config: bool,
 }
 
 pub fn run(args: &BridgeArgs) -> Result<Answer, Failure> {
-    let stop = Stop::new()?;
-    let settings = Settings {
-        silence: args.silence,
-        drain_timeout: args.drain_timeout,
-        window_records: args.window_records.max(1),
-        window_bytes: args.window_bytes.as_u64().max(1),
-        ..Settings::default()
+    let file = match &args.config {
+        Some(path) => Layer::of_file(path)?,
+        None => Layer::default(),
     };
+    let layer = args.layer.clone().over(Layer::of_rust_log()).over(file);
+    let layer = layer.over(Layer::usual());
+    let ends = (
+        config::end("source", layer.source.as_deref())?,
+        config::end("destination", layer.destination.as_deref())?,
+    );
+    let level = match &layer.log_level {
+        _ if layer.quiet == Some(true) => "error",
+        Some(level) => level,
+        None => "info",
+    };
+    let filter = log::filter(level)?;
+    if args.check_config {
+        print(&layer.to_toml()?)?;
+        return Ok(Answer::Yes);
+    }
+    let format = layer.log.unwrap_or_default();
+    log::begin(format, filter);
+    for name in config::strangers() {
+        warn!(name, "unknown environment variable");
+    }
+    let outcome = bridge(&layer, ends);
+    outcome.map_err(|failure| match format {
+        Format::Text => failure,
+        Format::Json => {
+            error!(why = failure.message(), hint = failure.hinted(), "failed");
+            failure.told()
+        }
+    })
+}
+
+fn bridge(layer: &Layer, (source, destination): (End, End)) -> Result<Answer, Failure> {
+    let stop = Stop::new()?;
+    let settings = settings(layer);
+    let patience = settings.silence;
     let options = AttachOptions {
-        force_file_system: args.force_file_system,
+        force_file_system: layer.force_file_system.unwrap_or_default(),
         ..AttachOptions::default()
     };
-    let ends = (args.source.clone(), args.destination.clone());
+    let path = [&source, &destination]
+        .into_iter()
+        .find_map(|end| match end {
+            End::Ring(ring) => Some(ring.path.clone()),
+            End::Socket(_) => None,
+        });
+    let failed = |error| failure(path.as_deref(), &error);
     // SAFETY: whoever may write to the file uses it through annulus: `annulus --help` says that
     // they are trusted to, and that the mode of the file says who they are.
-    let bridge = unsafe { Bridge::attach(ends.0, ends.1, settings, &options) };
-    let bridge = bridge.map_err(|error| failure(args, &error))?;
-    let say = |text: &str| {
-        if !args.quiet {
-            eprintln!("bridge: {}", printable(text));
-        }
-    };
-    say(&format!("guarantee: {}", bridge.guarantee()));
-    let mut report = |event: &Event<'_>| say(&event.to_string());
+    let bridge = unsafe { Bridge::attach(source, destination, settings, &options) };
+    let bridge = bridge.map_err(failed)?;
+    let [from, to] = [&layer.source, &layer.destination]
+        .map(|end| end.as_deref().map(config::printed).unwrap_or_default());
+    let guarantee = bridge.guarantee();
+    info!(source = from, destination = to, guarantee, "starting");
+    if let Some(address) = layer.metrics.and_then(|metrics| metrics.0) {
+        let at = metrics::serve(address, bridge.gauges(), patience)?;
+        info!(at = format!("http://{at}/metrics"), "metrics");
+    }
+    let mut report = |event: &Event<'_>| log::event(event);
     let summary = bridge.run(stop.descriptor(), &mut report);
-    let summary = summary.map_err(|error| failure(args, &error))?;
-    say(&told(&summary));
+    let summary = summary.map_err(failed)?;
+    log::ended(&summary);
     Ok(if summary.all_confirmed {
         Answer::Yes
     } else {
@@ -140,25 +175,37 @@ pub fn run(args: &BridgeArgs) -> Result<Answer, Failure> {
     })
 }
 
-fn told(summary: &Summary) -> String {
-    let Summary {
-        confirmed,
-        connections,
-        gap_records,
-        ..
-    } = summary;
-    let rest = if summary.all_confirmed {
-        "all was confirmed"
-    } else {
-        "not all was confirmed: start it again, and the rest goes out"
-    };
-    format!(
-        "{confirmed} records confirmed, {connections} connections, {gap_records} in gaps; {rest}"
-    )
+fn settings(layer: &Layer) -> Settings {
+    let usual = Settings::default();
+    let seconds = |seconds: config::Seconds| seconds.0;
+    Settings {
+        silence: layer.silence.map_or(usual.silence, seconds),
+        drain_timeout: layer.drain_timeout.map_or(usual.drain_timeout, seconds),
+        window_records: layer.window_records.unwrap_or(usual.window_records).max(1),
+        window_bytes: layer
+            .window_bytes
+            .map_or(usual.window_bytes, |bytes| bytes.0)
+            .max(1),
+        ..usual
+    }
 }
 
-fn failure(args: &BridgeArgs, error: &BridgeError) -> Failure {
-    if let (BridgeError::Attach(error), Some(path)) = (error, ring(args)) {
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::because("cannot write", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failure(ring: Option<&Path>, error: &BridgeError) -> Failure {
+    if let (BridgeError::Attach(error), Some(path)) = (error, ring) {
         return Failure::of_ring("bridge", path, error);
     }
     let failure = Failure::because("cannot bridge", error);
@@ -166,13 +213,4 @@ fn failure(args: &BridgeArgs, error: &BridgeError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-fn ring(args: &BridgeArgs) -> Option<&Path> {
-    [&args.source, &args.destination]
-        .into_iter()
-        .find_map(|end| match end {
-            End::Ring(ring) => Some(&*ring.path),
-            End::Socket(_) => None,
-        })
 }

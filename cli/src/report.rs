@@ -26,6 +26,7 @@ pub enum Answer {
 pub struct Failure {
     message: String,
     hint: Option<Cow<'static, str>>,
+    is_told: bool,
 }
 
 impl Failure {
@@ -33,7 +34,25 @@ impl Failure {
         Self {
             message: message.to_string(),
             hint: None,
+            is_told: false,
         }
+    }
+
+    /// The user has been told, in another way than by [`print`](Self::print).
+    #[must_use]
+    pub fn told(self) -> Self {
+        Self {
+            is_told: true,
+            ..self
+        }
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn hinted(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// `what`, and why: the error and its sources.
@@ -59,6 +78,9 @@ impl Failure {
     }
 
     pub fn print(&self) {
+        if self.is_told {
+            return;
+        }
         eprintln!("error: {}", printable(&self.message));
         if let Some(hint) = &self.hint {
             eprintln!("hint: {}", printable(hint));

@@ -4,9 +4,10 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::Settings;
-use super::adapter::Port;
+use super::adapter::{Connected, Port};
 use super::clock::now;
 use super::error::BridgeError;
+use super::gauges::Gauges;
 use super::report::Event;
 use super::url::SocketEnd;
 
@@ -14,16 +15,48 @@ use super::url::SocketEnd;
 const BIND_PATIENCE: Duration = Duration::from_secs(5);
 const BIND_NAP: Duration = Duration::from_millis(20);
 
+/// What was told of the calls since somebody answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    Connecting,
+    Unreachable,
+}
+
 /// Everything that a driver has besides its ring.
 pub(crate) struct Around<'b> {
     pub(super) port: Box<dyn Port>,
     pub(super) socket: &'b SocketEnd,
     pub(super) settings: &'b Settings,
+    pub(super) gauges: &'b Gauges,
     pub(super) stop: BorrowedFd<'b>,
     pub(super) report: &'b mut dyn FnMut(&Event<'_>),
 }
 
 impl Around<'_> {
+    /// Calls once. That, and that nobody answers, is told once until somebody does.
+    pub(super) fn dial(&mut self, told: &mut Told) -> Option<Connected> {
+        if *told == Told::Nothing {
+            *told = Told::Connecting;
+            let at = &self.port.at();
+            (self.report)(&Event::Connecting { at });
+        }
+        match self.port.dial(self.settings.dial_patience) {
+            Ok(connected) => {
+                *told = Told::Nothing;
+                Some(connected)
+            }
+            Err(why) => {
+                if core::mem::replace(told, Told::Unreachable) != Told::Unreachable {
+                    let (at, why) = (&self.port.at(), &why);
+                    (self.report)(&Event::Unreachable { at, why });
+                }
+                None
+            }
+        }
+    }
+
     /// Begins to listen, if this end is called.
     pub(super) fn listen(&mut self) -> Result<(), BridgeError> {
         if self.port.dials() {

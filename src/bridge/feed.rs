@@ -35,6 +35,8 @@ pub(super) trait Feed {
     fn next(&self) -> u64;
     /// Number of the first record that is not there yet, as far as can be told.
     fn committed(&self) -> u64;
+    /// Records and bytes that are not released, read or not, as far as can be told.
+    fn lag(&self, released: u64) -> (u64, u64);
     /// Bytes that are not released, read or not.
     fn backlog_bytes(&self) -> u64;
     fn capacity_bytes(&self) -> u64;
@@ -107,6 +109,12 @@ impl Feed for Bytes {
             return self.next;
         };
         byte_ring::committed_end(shape, participant.store()).records
+    }
+
+    fn lag(&self, released: u64) -> (u64, u64) {
+        // The two may be read at different moments, while a producer is at work.
+        let records = self.committed().saturating_sub(released);
+        (records, self.consumer.backlog())
     }
 
     fn backlog_bytes(&self) -> u64 {
@@ -227,6 +235,12 @@ impl<'c> Feed for Slots<'c> {
     fn committed(&self) -> u64 {
         // What it has not taken may as well be another consumer's.
         self.next
+    }
+
+    fn lag(&self, released: u64) -> (u64, u64) {
+        // The ring's head is behind what is claimed, though it is not released yet.
+        let records = self.consumer.backlog() + self.next.saturating_sub(released);
+        (records, records * self.largest_record())
     }
 
     fn backlog_bytes(&self) -> u64 {

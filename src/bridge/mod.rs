@@ -12,6 +12,7 @@
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
 //! | `around`, `clock`, `poller` | what both drivers have in common |
+//! | `report`, `gauges` | what it tells: changes of state, and figures |
 //! | `subscriber`, `roster` | one who is served; their names, in the ring's file |
 //! | `plain` | peers that are no bridges |
 //!
@@ -33,6 +34,7 @@ mod clock;
 mod error;
 mod feed;
 pub mod frame;
+mod gauges;
 mod intake;
 mod link;
 mod plain;
@@ -46,10 +48,12 @@ mod url;
 
 pub use adapter::Mode;
 pub use error::{BridgeError, LinkError};
+pub use gauges::{Figures, Gauges, LatencyFigures, NotReady, SubscriberFigures};
 pub use report::{Event, Summary};
 pub use url::{Address, End, EndError, Framing, RingEnd, Slow, SocketEnd};
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::segment::{AttachError, AttachOptions, inspect};
@@ -100,6 +104,7 @@ pub struct Bridge {
     ring: Ring,
     socket: SocketEnd,
     settings: Settings,
+    gauges: Arc<Gauges>,
 }
 
 #[derive(Debug)]
@@ -133,6 +138,7 @@ impl Bridge {
                     ring,
                     socket,
                     settings,
+                    gauges: Arc::new(Gauges::new(true)),
                 })
             }
             (End::Socket(socket), End::Ring(ring)) => {
@@ -143,6 +149,7 @@ impl Bridge {
                     ring,
                     socket,
                     settings,
+                    gauges: Arc::new(Gauges::new(false)),
                 })
             }
             (End::Ring(_), End::Ring(_)) => Err(BridgeError::Ends(
@@ -153,6 +160,12 @@ impl Bridge {
                 Err(BridgeError::Ends("one end of a bridge must be a ring"))
             }
         }
+    }
+
+    /// The figures of this bridge, which its driver keeps up to date as long as it
+    /// [runs](Self::run).
+    pub fn gauges(&self) -> Arc<Gauges> {
+        Arc::clone(&self.gauges)
     }
 
     /// What may be relied upon, whoever is killed: a sentence for people.
@@ -202,6 +215,7 @@ impl Bridge {
             ring,
             socket,
             settings,
+            gauges,
         } = self;
         let port: Box<dyn Port> = match &socket.address {
             Address::Tcp { host, port } => {
@@ -213,6 +227,7 @@ impl Bridge {
             port,
             socket: &socket,
             settings: &settings,
+            gauges: &gauges,
             stop,
             report,
         };

@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::around::Around;
+use super::around::{Around, Told};
 use super::clock::{Backoff, now};
 use super::error::{BridgeError, LinkError};
 use super::feed::{Feed, Read};
@@ -25,7 +25,7 @@ struct Plain<'b> {
     around: Around<'b>,
     link: Option<Link>,
     backoff: Backoff,
-    unreachable: bool,
+    told: Told,
     stopped: Option<Instant>,
     summary: Summary,
 }
@@ -38,7 +38,7 @@ impl<'b> Plain<'b> {
             backoff: Backoff::new(settings.backoff_first, settings.backoff_longest),
             around,
             link: None,
-            unreachable: false,
+            told: Told::Nothing,
             stopped: None,
             summary: Summary::default(),
         })
@@ -89,17 +89,11 @@ impl<'b> Plain<'b> {
         let connected = if !port.dials() {
             port.accept().ok().flatten()
         } else if now >= self.backoff.due() {
-            match port.dial(self.around.settings.dial_patience) {
-                Ok(connected) => Some(connected),
-                Err(why) => {
-                    self.backoff.failed(now);
-                    if !core::mem::replace(&mut self.unreachable, true) {
-                        let (at, why) = (&port.at(), &why);
-                        (self.around.report)(&Event::Unreachable { at, why });
-                    }
-                    None
-                }
+            let connected = self.around.dial(&mut self.told);
+            if connected.is_none() {
+                self.backoff.failed(now);
             }
+            connected
         } else {
             None
         };
@@ -109,7 +103,6 @@ impl<'b> Plain<'b> {
                 name: "a plain peer",
                 next: self.summary.confirmed,
             });
-            self.unreachable = false;
             self.summary.connections += 1;
             self.backoff.succeeded();
             self.link = Some(Link::new(connected, 0, now));
@@ -122,6 +115,26 @@ impl<'b> Plain<'b> {
         if let Some(link) = self.link.take() {
             let (peer, name) = (link.peer(), "");
             (self.around.report)(&Event::Disconnected { peer, name, why });
+        }
+    }
+
+    /// Records of which nobody knows whether they arrived.
+    fn lost(&mut self, records: u64) {
+        self.summary.gaps += 1;
+        self.summary.gap_records += records;
+    }
+
+    /// Stores the figures of this turn. `is_idle` if nothing is to be moved.
+    fn tell_figures(&self, position: u64, is_idle: bool) {
+        let gauges = self.around.gauges;
+        gauges.turn(now(), position, is_idle && self.link.is_some());
+        gauges.connected.set(self.link.is_some().into());
+        gauges.wanted.set(1);
+        let again = self.summary.connections.saturating_sub(1);
+        gauges.reconnects.set(again);
+        gauges.count(&self.summary);
+        if self.stopped.is_some() {
+            gauges.drains();
         }
     }
 
@@ -178,7 +191,7 @@ pub(super) fn send<F: Feed>(mut feed: F, around: Around<'_>) -> Result<Summary, 
                     // Which of them the kernel had taken nobody knows: none is sent twice.
                     if let Some((lot, count)) = pending.take() {
                         feed.release(lot);
-                        plain.summary.gap_records += count;
+                        plain.lost(count);
                     }
                 }
             }
@@ -196,6 +209,18 @@ pub(super) fn send<F: Feed>(mut feed: F, around: Around<'_>) -> Result<Summary, 
                 continue;
             }
         }
+        let of_pending = pending.as_ref().map_or(0, |(_, count)| *count);
+        let released = feed.next() - of_pending;
+        let gauges = plain.around.gauges;
+        let (records, bytes) = feed.lag(released);
+        gauges.lag_records.set(records);
+        gauges.lag_bytes.set(bytes);
+        gauges.read.set(feed.next());
+        gauges.in_flight.set(of_pending);
+        gauges
+            .published
+            .set(plain.summary.confirmed + plain.summary.gap_records + of_pending);
+        plain.tell_figures(released, records == 0);
         let ring = if hungry { feed.descriptor().ok() } else { None };
         let timeout = plain.until_next();
         if plain.wait(ring, true, timeout)?
@@ -208,7 +233,7 @@ pub(super) fn send<F: Feed>(mut feed: F, around: Around<'_>) -> Result<Summary, 
                 plain.hang_up(&why);
                 if let Some((lot, count)) = pending.take() {
                     feed.release(lot);
-                    plain.summary.gap_records += count;
+                    plain.lost(count);
                 }
             }
         }
@@ -266,6 +291,9 @@ pub(super) fn receive(mut intake: Intake, around: Around<'_>) -> Result<Summary,
                 .map_err(BridgeError::system("watch the ring"))?;
             intake.check()?;
         }
+        let received = plain.summary.confirmed;
+        plain.around.gauges.read.set(received);
+        plain.tell_figures(received, !full);
         let ring = if full { intake.descriptor().ok() } else { None };
         // A look after arming: what came between is found at once, or after a short wait.
         let timeout = plain.until_next().min(if full {

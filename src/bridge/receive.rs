@@ -14,7 +14,7 @@ mod taking;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::around::Around;
+use super::around::{Around, Told};
 use super::clock::{Backoff, millis, now};
 use super::error::{BridgeError, LinkError};
 use super::frame::{Code, Frame, Hello, VERSION, largest_frame};
@@ -35,7 +35,7 @@ struct Receiving<'b> {
     accept: bool,
     session: Option<Session>,
     backoff: Backoff,
-    unreachable: bool,
+    told: Told,
     /// Until when what has come is to be committed.
     ending: Option<Instant>,
     summary: Summary,
@@ -73,7 +73,7 @@ pub(super) fn run(
         around,
         accept,
         session: None,
-        unreachable: false,
+        told: Told::Nothing,
         ending: None,
         summary: Summary::default(),
     };
@@ -82,6 +82,7 @@ pub(super) fn run(
     loop {
         // Ends by the end of the stream, or by a stop and its deadline.
         let moved = receiving.turn(timeout)?;
+        receiving.tell_figures();
         if let Some(summary) = receiving.is_done() {
             return Ok(summary);
         }
@@ -160,21 +161,12 @@ impl Receiving<'_> {
         if self.session.is_some() || self.ending.is_some() || now < self.backoff.due() {
             return Ok(false);
         }
-        match port.dial(self.around.settings.dial_patience) {
-            Ok(connected) => {
-                self.unreachable = false;
-                self.session = Some(Session::new(Link::new(connected, limit, now)));
-                self.greet().map(|()| true)
-            }
-            Err(why) => {
-                self.backoff.failed(now);
-                if !core::mem::replace(&mut self.unreachable, true) {
-                    let (at, why) = (&port.at(), &why);
-                    (self.around.report)(&Event::Unreachable { at, why });
-                }
-                Ok(false)
-            }
-        }
+        let Some(connected) = self.around.dial(&mut self.told) else {
+            self.backoff.failed(now);
+            return Ok(false);
+        };
+        self.session = Some(Session::new(Link::new(connected, limit, now)));
+        self.greet().map(|()| true)
     }
 
     /// Says who we are, what we hold, and what we take.
@@ -298,6 +290,24 @@ impl Receiving<'_> {
             session.link.part(&Frame::Drain { end, closed: false });
         }
         Some(self.summary)
+    }
+
+    /// Stores the figures of this turn.
+    fn tell_figures(&self) {
+        let gauges = self.around.gauges;
+        let next = self.intake.next();
+        let session = self.session.as_ref().filter(|session| session.welcomed);
+        let is_idle = session.is_some_and(|session| !session.is_full);
+        gauges.turn(now(), next, is_idle);
+        gauges.read.set(next);
+        gauges.connected.set(session.is_some().into());
+        gauges.wanted.set(1);
+        let again = self.summary.connections.saturating_sub(1);
+        gauges.reconnects.set(again);
+        gauges.count(&self.summary);
+        if self.ending.is_some() {
+            gauges.drains();
+        }
     }
 
     fn until_next(&self) -> Duration {

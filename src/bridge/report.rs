@@ -13,6 +13,11 @@ pub enum Event<'a> {
         /// Where.
         at: &'a str,
     },
+    /// It calls; told once, until somebody answers.
+    Connecting {
+        /// Where.
+        at: &'a str,
+    },
     /// Nobody answers; told once, until somebody does.
     Unreachable {
         /// Where.
@@ -63,6 +68,7 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening { at } => write!(f, "listening at {at}"),
+            Self::Connecting { at } => write!(f, "connecting to {at}"),
             Self::Unreachable { at, why } => write!(f, "cannot reach {at}, trying on: {why}"),
             Self::Connected { peer, name, next } => {
                 write!(f, "connected with {peer} as {name}, next record {next}")
@@ -96,7 +102,9 @@ pub struct Summary {
     pub ended: bool,
     /// Records that were confirmed while it ran: by all subscribers, or to the sender.
     pub confirmed: u64,
-    /// Records in gaps that were told, one subscriber's counted apart from another's.
+    /// Gaps that were told.
+    pub gaps: u64,
+    /// Records in them, one subscriber's counted apart from another's.
     pub gap_records: u64,
     /// Connections that were made.
     pub connections: u64,

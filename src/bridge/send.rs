@@ -6,7 +6,8 @@
 //! be sent it, so that it holds whatever is there by then: nothing waits to fill a batch.
 //!
 //! Here is the one wait, and what is released after it. `admission` decides about callers,
-//! `serving` what each subscriber is sent next, `lag` who is too slow, `ending` when it is over.
+//! `serving` what each subscriber is sent next, `lag` who is too slow, `ending` when it is over,
+//! `figures` what is told meanwhile.
 //!
 //! # Invariants
 //! 1. Lots are released oldest first, each only when `floor` is beyond it.
@@ -16,6 +17,7 @@
 
 mod admission;
 mod ending;
+mod figures;
 mod lag;
 mod serving;
 
@@ -23,7 +25,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::around::Around;
+use super::around::{Around, Told};
 use super::clock::{Backoff, now};
 use super::error::{BridgeError, LinkError};
 use super::feed::Feed;
@@ -72,7 +74,7 @@ struct Sending<'b, F: Feed> {
     subscribers: Vec<Subscriber>,
     strangers: Vec<Link>,
     backoff: Backoff,
-    unreachable: bool,
+    told: Told,
     closed: bool,
     ending: Option<Ending>,
     /// Until when those who have not heard of the end of the stream are waited for.
@@ -81,6 +83,8 @@ struct Sending<'b, F: Feed> {
     hungry: bool,
     summary: Summary,
     first: u64,
+    /// When the ring was last asked how much there is.
+    looked: Option<Instant>,
 }
 
 /// Sends a ring's records until told to stop, or until it is closed and all is confirmed.
@@ -105,13 +109,14 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         required: required.max(names.len()),
         subscribers: names.into_iter().map(known).collect(),
         strangers: Vec::new(),
-        unreachable: false,
+        told: Told::Nothing,
         closed: false,
         ending: None,
         farewell: None,
         hungry: true,
         summary: Summary::default(),
         first: released,
+        looked: None,
     };
     sending.around.listen()?;
     sending.turn_until_done()
@@ -126,6 +131,7 @@ impl<F: Feed> Sending<'_, F> {
             let moved = self.wait(timeout)?;
             let moved = moved | self.serve()?;
             self.release();
+            self.tell_figures(!moved);
             if let Some(summary) = self.is_done()? {
                 return Ok(summary);
             }
@@ -205,18 +211,9 @@ impl<F: Feed> Sending<'_, F> {
             if busy || now < self.backoff.due() {
                 return Ok(());
             }
-            match port.dial(self.around.settings.dial_patience) {
-                Ok(connected) => {
-                    self.unreachable = false;
-                    self.strangers.push(Link::new(connected, limit, now));
-                }
-                Err(why) => {
-                    self.backoff.failed(now);
-                    if !core::mem::replace(&mut self.unreachable, true) {
-                        let (at, why) = (&self.around.port.at(), &why);
-                        (self.around.report)(&Event::Unreachable { at, why });
-                    }
-                }
+            match self.around.dial(&mut self.told) {
+                Some(connected) => self.strangers.push(Link::new(connected, limit, now)),
+                None => self.backoff.failed(now),
             }
             return Ok(());
         }
@@ -251,7 +248,7 @@ impl<F: Feed> Sending<'_, F> {
     }
 
     fn hear(&mut self, number: usize, now: Instant) -> bool {
-        match self.subscribers[number].hear(now) {
+        match self.subscribers[number].hear(now, self.around.gauges) {
             Ok(any) => any,
             Err(why) => {
                 self.hang_up(number, &why);

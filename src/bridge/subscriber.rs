@@ -1,10 +1,12 @@
 //! One who is served: what it has confirmed, what it was sent, and its connection if there is one.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::clock::now;
 use super::error::LinkError;
 use super::frame::{Frame, Hello};
+use super::gauges::Gauges;
 use super::link::Link;
 
 /// A subscriber that is too far behind for so long, or confirms nothing for so long, is slow, if
@@ -24,6 +26,10 @@ pub(super) struct Subscriber {
     /// Since when it is further behind the fastest than is allowed.
     pub(super) behind: Option<Instant>,
     pub(super) session: Option<Session>,
+    /// It has been connected before.
+    pub(super) is_known: bool,
+    /// Number behind the last record that it was ever sent.
+    pub(super) reached: u64,
 }
 
 /// One connection of a subscriber, from its hello on.
@@ -42,6 +48,8 @@ pub(super) struct Session {
     /// How often something must be said.
     pub(super) beat: Duration,
     pub(super) drain: Drain,
+    /// Frames that are not confirmed: behind which record each ends, and when it was begun.
+    pub(super) sent: VecDeque<(u64, Instant)>,
 }
 
 /// Some records of a lot.
@@ -71,6 +79,8 @@ impl Subscriber {
             progress: now(),
             behind: None,
             session: None,
+            is_known: false,
+            reached: confirmed,
         }
     }
 
@@ -91,7 +101,7 @@ impl Subscriber {
     }
 
     /// Reads what has come and takes it in. Returns whether anything came.
-    pub(super) fn hear(&mut self, now: Instant) -> Result<bool, LinkError> {
+    pub(super) fn hear(&mut self, now: Instant, gauges: &Gauges) -> Result<bool, LinkError> {
         let Some(session) = &mut self.session else {
             return Ok(false);
         };
@@ -105,6 +115,7 @@ impl Subscriber {
                     // Behind a gap it may say less than is known of it.
                     if confirmed > self.confirmed {
                         self.progress = now;
+                        count_latency(&mut session.sent, (self.confirmed, confirmed), now, gauges);
                     }
                     self.confirmed = self.confirmed.max(confirmed);
                     session.credit = session.credit.max(credit);
@@ -137,7 +148,28 @@ impl Session {
             part: None,
             beat: beat(silence, theirs),
             drain: Drain::Untold,
+            sent: VecDeque::new(),
         }
+    }
+}
+
+/// Counts how long the records `from..to` took, which are confirmed at `now`.
+fn count_latency(
+    sent: &mut VecDeque<(u64, Instant)>,
+    (mut from, to): (u64, u64),
+    now: Instant,
+    gauges: &Gauges,
+) {
+    while let Some((end, at)) = sent.front().copied() {
+        let until = end.min(to);
+        let latency = now.saturating_duration_since(at);
+        // Nothing of a frame that a gap has made void.
+        gauges.confirmed_after(latency, until.saturating_sub(from));
+        from = from.max(until);
+        if end > to {
+            return;
+        }
+        sent.pop_front();
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod bench;
 mod bridge;
+mod bridge_config;
+mod bridge_ops;
 mod demo;
 mod kills;
 mod refusals;

@@ -47,6 +47,7 @@ impl Receiving<'_> {
                     return Err(LinkError::Nonsense("tells of a gap elsewhere").into());
                 }
                 self.intake.skip_to(to);
+                self.summary.gaps += 1;
                 self.summary.gap_records += to - from;
                 let name = &self.name;
                 (self.around.report)(&Event::Gap { name, from, to });

@@ -79,6 +79,7 @@ impl<F: Feed> Sending<'_, F> {
         if hello.stream == Some(self.feed.stream()) && hello.next < next {
             let (from, to) = (hello.next, next);
             link.say(&Frame::Gap { from, to });
+            self.summary.gaps += 1;
             self.summary.gap_records += to - from;
             (self.around.report)(&Event::Gap { name, from, to });
         }
@@ -91,6 +92,9 @@ impl<F: Feed> Sending<'_, F> {
         self.hang_up(number, &LinkError::Superseded);
         let one = &mut self.subscribers[number];
         (one.confirmed, one.lapsed, one.progress) = (next, false, now);
+        if core::mem::replace(&mut one.is_known, true) {
+            self.around.gauges.reconnects.add(1);
+        }
         one.session = Some(session);
         Ok(())
     }

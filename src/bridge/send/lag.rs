@@ -83,6 +83,7 @@ impl<F: Feed> Sending<'_, F> {
         if from < kept {
             session.link.say(&Frame::Gap { from, to: kept });
             session.next = kept;
+            self.summary.gaps += 1;
             self.summary.gap_records += kept - from;
             let (name, to) = (&*one.name, kept);
             (self.around.report)(&Event::Gap { name, from, to });

@@ -151,10 +151,18 @@ impl<F: Feed> Sending<'_, F> {
         let count32 = u32::try_from(count).unwrap_or(u32::MAX);
         session.link.begin(next, count32, &bytes[from..to]);
         session.next = next + count;
+        session.sent.push_back((next + count, now()));
+        let one = &mut self.subscribers[number];
         if in_flight == 0 {
             // It owed nothing before.
-            self.subscribers[number].progress = now();
+            one.progress = now();
         }
+        let gauges = self.around.gauges;
+        gauges.published.add(count);
+        gauges
+            .republished
+            .add(count.min(one.reached.saturating_sub(next)));
+        one.reached = one.reached.max(next + count);
         Ok(Step::Moved)
     }
 
