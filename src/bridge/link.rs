@@ -211,6 +211,11 @@ impl Link {
         }
     }
 
+    /// Nothing could be heard until `now`, because nobody listened.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
     /// How long since anything was heard, if that is too long.
     pub(super) fn silence(&self, now: Instant, limit: Duration) -> Option<Duration> {
         let silence = now.saturating_duration_since(self.heard);

@@ -220,10 +220,14 @@ impl Receiving<'_> {
             session.link.say(&Frame::Heartbeat);
         }
         session.link.write(&[], now)?;
-        // A full ring reads nothing, so it hears nothing either.
+        if session.is_full {
+            // Nothing is read, so nothing is heard either: no silence of the peer's, now or when
+            // there is room again.
+            session.link.excuse(now);
+        }
         match session.link.silence(now, silence) {
-            Some(silence) if !session.is_full => Err(LinkError::Silent(silence).into()),
-            _ => Ok(moved),
+            Some(silence) => Err(LinkError::Silent(silence).into()),
+            None => Ok(moved),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use annulus::bridge::{Bridge, BridgeError, Settings, Summary};
+use annulus::bridge::{Bridge, BridgeError, Figures, Gauges, Settings, Summary};
 use annulus::segment::AttachOptions;
 use annulus::{Wait, spsc};
 
@@ -69,6 +69,7 @@ pub struct Running {
     thread: Option<JoinHandle<Result<Summary, BridgeError>>>,
     stop: std::io::PipeWriter,
     said: Arc<Mutex<Vec<String>>>,
+    gauges: Arc<Gauges>,
 }
 
 impl Running {
@@ -83,6 +84,7 @@ impl Running {
         let log = Arc::clone(&said);
         // SAFETY: nobody but the test uses the file, and through this library only.
         let bridge = unsafe { Bridge::attach(source, destination, by, &AttachOptions::default()) }?;
+        let gauges = bridge.gauges();
         let thread = std::thread::spawn(move || {
             let mut report = |event: &annulus::bridge::Event<'_>| {
                 log.lock().unwrap().push(event.to_string());
@@ -93,7 +95,13 @@ impl Running {
             thread: Some(thread),
             stop,
             said,
+            gauges,
         })
+    }
+
+    /// What it is doing, in numbers.
+    pub fn figures(&self) -> Figures {
+        self.gauges.figures()
     }
 
     /// What it has reported.

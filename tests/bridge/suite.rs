@@ -1,6 +1,8 @@
 //! What every adapter must do, in both directions, whichever side calls: order, bounds, resume,
 //! refusal, drain.
 
+use std::time::Duration;
+
 use annulus::bridge::{BridgeError, Settings};
 
 use crate::rig::{
@@ -109,6 +111,7 @@ pub fn a_full_destination_holds_the_source_up(way: Way) {
         window_records: 8,
         // Each record is released by itself.
         batch_bytes: 1,
+        silence: Duration::from_secs(2),
         ..settings()
     };
     let mut producer = producer(&pair.place.path("a"));
@@ -124,12 +127,18 @@ pub fn a_full_destination_holds_the_source_up(way: Way) {
         released(&pair.place.path("a")) == committed(&path_b)
     });
     assert!(committed(&path_b) < 100);
+    // For longer than a silent peer is borne: both go on saying that they are there, and when the
+    // receiver reads again it finds what the sender has said meanwhile.
+    wait_until("nothing moves for a while", || {
+        receives.figures().progress_age > by.silence + by.silence / 4
+    });
     let mut consumer = consumer(&path_b);
     pop(&mut consumer, 0..2000);
     wait_until("all is released", || {
         released(&pair.place.path("a")) == 2000
     });
     assert_empty(&mut consumer);
+    assert_eq!(receives.figures().connections, 1, "{:?}", receives.said());
     assert!(sends.stop().all_confirmed && receives.stop().all_confirmed);
 }
 
