@@ -14,5 +14,7 @@ mod proxy;
 mod rig;
 #[path = "bridge/suite.rs"]
 mod suite;
+#[path = "bridge/users.rs"]
+mod users;
 #[path = "bridge/wire.rs"]
 mod wire;

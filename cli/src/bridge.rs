@@ -48,6 +48,9 @@ Options of the sending end's socket, as ?key=value&key=value:
   lag=BYTES       for these two; half of the ring's capacity if it is not said
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id
+Of a UNIX socket:
+  allow_uid=1000,0  whose processes may be at the other end, by the kernel's word; others are hung
+                  up on before a byte is read. Otherwise the mode of the socket's file decides.
 Of either socket:
   framing=lines, framing=len32
                   the peer is no bridge but `nc`, or twenty lines of Python: a record a line, or

@@ -137,6 +137,12 @@ pub enum LinkError {
         /// For people.
         text: String,
     },
+    /// The peer is another user's process than those who may be there.
+    #[error("uid {uid} is not among those of `allow_uid`")]
+    Forbidden {
+        /// Whose.
+        uid: u32,
+    },
     /// Nothing was heard of the peer.
     #[error("the peer is silent for {} ms", .0.as_millis())]
     Silent(Duration),

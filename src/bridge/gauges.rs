@@ -68,6 +68,7 @@ pub struct Gauges {
     pub(super) reconnects: Word,
     pub(super) connected: Word,
     pub(super) wanted: Word,
+    pub(super) forbidden: Word,
     confirmations: Word,
     gaps: Word,
     gap_records: Word,
@@ -111,6 +112,7 @@ impl Gauges {
             reconnects: Word::default(),
             connected: Word::default(),
             wanted: Word::default(),
+            forbidden: Word::default(),
             confirmations: Word::default(),
             gaps: Word::default(),
             gap_records: Word::default(),
@@ -192,6 +194,7 @@ impl Gauges {
             reconnects: self.reconnects.get(),
             connected: self.connected.get(),
             wanted: self.wanted.get(),
+            forbidden: self.forbidden.get(),
             draining: self.draining.get() != 0,
             progress_age: since(&self.progressed),
             turn_age: since(&self.turned),
@@ -267,6 +270,8 @@ pub struct Figures {
     pub connected: u64,
     /// How many should be.
     pub wanted: u64,
+    /// Connections of users who are not allowed to be there.
+    pub forbidden: u64,
     /// It is to end.
     pub draining: bool,
     /// For how long something is owed and nothing was confirmed: about 0 if nothing is owed. What a

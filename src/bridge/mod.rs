@@ -228,6 +228,7 @@ impl Bridge {
             socket: &socket,
             settings: &settings,
             gauges: &gauges,
+            forbidden: Vec::new(),
             stop,
             report,
         };

@@ -82,12 +82,11 @@ impl<'b> Plain<'b> {
     }
 
     fn connect(&mut self, now: Instant) -> Result<(), BridgeError> {
-        let port = &mut self.around.port;
         if self.link.is_some() {
             return Ok(());
         }
-        let connected = if !port.dials() {
-            port.accept().ok().flatten()
+        let connected = if !self.around.port.dials() {
+            self.around.accept()
         } else if now >= self.backoff.due() {
             let connected = self.around.dial(&mut self.told);
             if connected.is_none() {

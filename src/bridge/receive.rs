@@ -143,9 +143,8 @@ impl Receiving<'_> {
     fn connect(&mut self, now: Instant) -> Result<bool, BridgeError> {
         let record = self.intake.largest_record();
         let limit = largest_frame(record, self.around.settings.batch_bytes);
-        let port = &mut self.around.port;
-        if !port.dials() {
-            while let Ok(Some(connected)) = port.accept() {
+        if !self.around.port.dials() {
+            while let Some(connected) = self.around.accept() {
                 let mut link = Link::new(connected, limit, now);
                 if self.session.is_some() || self.ending.is_some() {
                     let text = "another sender is being served";

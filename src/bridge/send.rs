@@ -204,8 +204,7 @@ impl<F: Feed> Sending<'_, F> {
     /// Calls, or answers those who have called.
     fn connect(&mut self, now: Instant) -> Result<(), BridgeError> {
         let limit = super::frame::CONTROL_LIMIT;
-        let port = &mut self.around.port;
-        if port.dials() {
+        if self.around.port.dials() {
             let busy = !self.strangers.is_empty()
                 || self.subscribers.iter().any(|one| one.session.is_some());
             if busy || now < self.backoff.due() {
@@ -218,12 +217,10 @@ impl<F: Feed> Sending<'_, F> {
             return Ok(());
         }
         while self.strangers.len() < STRANGERS {
-            match port.accept() {
-                Ok(Some(connected)) => self.strangers.push(Link::new(connected, limit, now)),
-                Ok(None) => break,
-                // No descriptor left, most likely: others may give some back.
-                Err(_) => break,
-            }
+            let Some(connected) = self.around.accept() else {
+                break;
+            };
+            self.strangers.push(Link::new(connected, limit, now));
         }
         Ok(())
     }

@@ -61,6 +61,8 @@ pub struct SocketEnd {
     pub lag_bytes: Option<u64>,
     /// Sending: names of subscribers that are no longer waited for.
     pub forget: Vec<String>,
+    /// Of a UNIX socket: whose processes may be at the other end; anybody's if it is empty.
+    pub allow_uid: Vec<u32>,
 }
 
 /// An address of one of two families.
@@ -154,6 +156,15 @@ fn listed(known: &[&str]) -> String {
 
 const RING_OPTIONS: &[&str] = &["accept-other-source", "reopen"];
 const SOCKET_OPTIONS: &[&str] = &["framing", "name", "subscribers", "slow", "lag", "forget"];
+const UNIX_OPTIONS: &[&str] = &[
+    "framing",
+    "name",
+    "subscribers",
+    "slow",
+    "lag",
+    "forget",
+    "allow_uid",
+];
 
 impl FromStr for End {
     type Err = EndError;
@@ -218,13 +229,19 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
         slow: None,
         lag_bytes: None,
         forget: Vec::new(),
+        allow_uid: Vec::new(),
     };
-    for (key, value) in options(url, SOCKET_OPTIONS)? {
+    let known = match end.address {
+        Address::Tcp { .. } => SOCKET_OPTIONS,
+        Address::Unix { .. } => UNIX_OPTIONS,
+    };
+    for (key, value) in options(url, known)? {
         match key.as_str() {
             "framing" => end.framing = framing(key, value)?,
             "name" => end.name = Some(name(key, value)?),
             "forget" => end.forget.push(name(key, value)?),
             "slow" => end.slow = Some(slow(key, value)?),
+            "allow_uid" => end.allow_uid = uids(key, value)?,
             "subscribers" => {
                 let most = crate::layout::SUBSCRIBERS;
                 let found = value.parse().ok().filter(|n| (1..=most).contains(n));
@@ -256,6 +273,11 @@ fn slow(key: String, value: String) -> Result<Slow, EndError> {
         "drop" => Ok(Slow::Drop),
         _ => Err(wrong(key, value, "block, disconnect or drop")),
     }
+}
+
+fn uids(key: String, value: String) -> Result<Vec<u32>, EndError> {
+    let all: Result<Vec<u32>, _> = value.split(',').map(str::parse).collect();
+    all.map_err(|_| wrong(key, value, "numbers of users, as in 1000,0"))
 }
 
 fn name(key: String, value: String) -> Result<String, EndError> {

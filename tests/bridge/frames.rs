@@ -177,6 +177,10 @@ fn an_end_is_read_or_refused_with_its_reason() {
         ("tcp://a:1?name=a%20b", "white space"),
         ("tcp://a:1?lag=0", "number of bytes"),
         ("tcp://a:1?framing=xml", "lines or len32"),
+        ("tcp://a:1?allow_uid=0", "no option of `tcp:`"),
+        ("unix:/a?allow_uid=", "numbers of users"),
+        ("unix:/a?allow_uid=0,root", "numbers of users"),
+        ("unix:/a?allow_uid=0&allow_uid=1", "given twice"),
     ] {
         let refused: EndError = bad.parse::<End>().expect_err(bad);
         assert!(refused.to_string().contains(why), "{bad}: {refused}");

@@ -168,6 +168,8 @@ fn ends(to: &mut Writer<'_>, figures: &Figures) -> fmt::Result {
         "Peers that should be connected",
         figures.wanted,
     )?;
+    let forbidden = "Connections of users who are not allowed to be there";
+    to.counter("forbidden_connections", forbidden, figures.forbidden)?;
     let connections = "Connections that were made";
     to.counter("connections", connections, figures.connections)?;
     let reconnects = "Connections of peers that had been connected before";

@@ -18,6 +18,8 @@ impl<S: Read + Write + AsFd + Debug + Send> Stream for S {}
 pub(super) struct Connected {
     pub(super) stream: Box<dyn Stream>,
     pub(super) peer: String,
+    /// Whose process that is, if the system knows.
+    pub(super) uid: Option<u32>,
 }
 
 /// One end of a network: it dials, or it listens.

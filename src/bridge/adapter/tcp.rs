@@ -34,6 +34,7 @@ impl TcpPort {
         Ok(Connected {
             stream: Box::new(stream),
             peer,
+            uid: None,
         })
     }
 }

@@ -31,13 +31,11 @@ impl UnixPort {
     fn connected(stream: UnixStream) -> io::Result<Connected> {
         stream.set_nonblocking(true)?;
         // The kernel's word, given when they connected.
-        let peer = match getsockopt(&stream, PeerCredentials) {
-            Ok(peer) => format!("pid {}, uid {}", peer.pid(), peer.uid()),
-            Err(errno) => return Err(errno.into()),
-        };
+        let peer = getsockopt(&stream, PeerCredentials)?;
         Ok(Connected {
             stream: Box::new(stream),
-            peer,
+            peer: format!("pid {}, uid {}", peer.pid(), peer.uid()),
+            uid: Some(peer.uid()),
         })
     }
 
