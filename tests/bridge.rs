@@ -4,6 +4,8 @@
 
 #[path = "bridge/fan_out.rs"]
 mod fan_out;
+#[path = "bridge/figures.rs"]
+mod figures;
 #[path = "bridge/frames.rs"]
 mod frames;
 #[path = "bridge/plain.rs"]

@@ -70,8 +70,8 @@ impl Around<'_> {
         None
     }
 
-    /// Hangs up on who may not be there, before a byte is read: whoever can open a UNIX socket's
-    /// file may not yet be meant. Each user is told of once, since he may come as often as he likes.
+    /// Hangs up on who may not be there, before a byte is read: whoever can open a UNIX
+    /// socket's file need not be meant. Each user is told of once: he may come back at will.
     fn admitted(&mut self, connected: Connected) -> Option<Connected> {
         let allowed = &self.socket.allow_uid;
         let stranger = connected.uid.filter(|uid| !allowed.contains(uid));

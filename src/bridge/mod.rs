@@ -12,7 +12,7 @@
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
 //! | `around`, `clock`, `poller` | what both drivers have in common |
-//! | `report`, `gauges` | what it tells: changes of state, and figures |
+//! | `report`, `figures`, `gauges` | what it tells: changes of state, and figures |
 //! | `subscriber`, `roster` | one who is served; their names, in the ring's file |
 //! | `plain` | peers that are no bridges |
 //!
@@ -33,6 +33,7 @@ mod around;
 mod clock;
 mod error;
 mod feed;
+mod figures;
 pub mod frame;
 mod gauges;
 mod intake;
@@ -48,7 +49,8 @@ mod url;
 
 pub use adapter::Mode;
 pub use error::{BridgeError, LinkError};
-pub use gauges::{Figures, Gauges, LatencyFigures, NotReady, SubscriberFigures};
+pub use figures::{Figures, LatencyFigures, NotReady, SubscriberFigures};
+pub use gauges::Gauges;
 pub use report::{Event, Summary};
 pub use url::{Address, End, EndError, Framing, RingEnd, Slow, SocketEnd};
 

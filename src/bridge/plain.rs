@@ -126,7 +126,6 @@ impl<'b> Plain<'b> {
     /// Stores the figures of this turn. `is_idle` if nothing is to be moved.
     fn tell_figures(&self, position: u64, is_idle: bool) {
         let gauges = self.around.gauges;
-        gauges.turn(now(), position, is_idle && self.link.is_some());
         gauges.connected.set(self.link.is_some().into());
         gauges.wanted.set(1);
         let again = self.summary.connections.saturating_sub(1);
@@ -135,6 +134,7 @@ impl<'b> Plain<'b> {
         if self.stopped.is_some() {
             gauges.drains();
         }
+        gauges.turn(now(), position, is_idle && self.link.is_some());
     }
 
     fn until_next(&self) -> Duration {
@@ -212,8 +212,8 @@ pub(super) fn send<F: Feed>(mut feed: F, around: Around<'_>) -> Result<Summary, 
         let released = feed.next() - of_pending;
         let gauges = plain.around.gauges;
         let (records, bytes) = feed.lag(released);
-        gauges.lag_records.set(records);
         gauges.lag_bytes.set(bytes);
+        gauges.lag_records.set(records);
         gauges.read.set(feed.next());
         gauges.in_flight.set(of_pending);
         gauges

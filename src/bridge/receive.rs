@@ -301,7 +301,6 @@ impl Receiving<'_> {
         let next = self.intake.next();
         let session = self.session.as_ref().filter(|session| session.welcomed);
         let is_idle = session.is_some_and(|session| !session.is_full);
-        gauges.turn(now(), next, is_idle);
         gauges.read.set(next);
         gauges.connected.set(session.is_some().into());
         gauges.wanted.set(1);
@@ -311,6 +310,7 @@ impl Receiving<'_> {
         if self.ending.is_some() {
             gauges.drains();
         }
+        gauges.turn(now(), next, is_idle);
     }
 
     fn until_next(&self) -> Duration {

@@ -20,7 +20,7 @@ const NOBODY: u32 = 65534;
 fn is_root(case: &str) -> bool {
     let root = geteuid().is_root();
     if !root {
-        println!("NOT RUN: {case} needs root");
+        eprintln!("WARNING: NOT TESTED: {case} needs root");
     }
     root
 }

@@ -1,7 +1,7 @@
 //! What a bridge is told: flags, over the environment, over a file, over what is usual.
 //!
-//! All three say the same things by the same names: `--drain-timeout`, `ANNULUS_BRIDGE_DRAIN_TIMEOUT`
-//! and `drain-timeout = ` are one setting. A name that is not known is refused in a file and among
+//! All three say the same by the same names: `--drain-timeout`, `ANNULUS_BRIDGE_DRAIN_TIMEOUT` and
+//! `drain-timeout = ` are one setting. A name that is not known is refused in a file and among
 //! the flags, and warned of in the environment, into which others write too (Kubernetes puts
 //! `<SERVICE>_PORT` there).
 
@@ -58,7 +58,8 @@ pub struct Layer {
     /// How what happens is told on stderr [usually: text].
     #[arg(long, env = "ANNULUS_BRIDGE_LOG")]
     pub log: Option<Format>,
-    /// How much of it: error, warn, info, debug, or what RUST_LOG takes [usually: RUST_LOG, or info].
+    /// How much of it: error, warn, info, debug, or what RUST_LOG takes [usually: as RUST_LOG, or
+    /// info].
     #[arg(long, value_name = "LEVEL", env = "ANNULUS_BRIDGE_LOG_LEVEL")]
     pub log_level: Option<String>,
     /// Say nothing but errors.

@@ -12,3 +12,4 @@ mod refusals;
 mod round_trip;
 mod stat;
 mod support;
+mod watched;

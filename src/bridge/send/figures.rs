@@ -17,17 +17,6 @@ impl<F: Feed> Sending<'_, F> {
         let now = now();
         let floor = self.floor();
         let gauges = self.around.gauges;
-        let is_due = |looked| now.saturating_duration_since(looked) >= LOOK;
-        if rests || self.looked.is_none_or(is_due) {
-            self.looked = Some(now);
-            let (records, bytes) = self.feed.lag(floor);
-            gauges.lag_records.set(records);
-            gauges.lag_bytes.set(bytes);
-            let is_idle = records == 0;
-            gauges.turn(now, floor, is_idle);
-        } else {
-            gauges.turn(now, floor, false);
-        }
         let mut in_flight = 0;
         let mut connected = 0;
         for (number, one) in self.subscribers.iter().enumerate() {
@@ -48,5 +37,16 @@ impl<F: Feed> Sending<'_, F> {
         if self.ending.is_some() {
             gauges.drains();
         }
+        // The position last of all: whoever sees that it has moved sees what moved with it.
+        let is_due = |looked| now.saturating_duration_since(looked) >= LOOK;
+        let mut is_idle = false;
+        if rests || self.looked.is_none_or(is_due) {
+            self.looked = Some(now);
+            let (records, bytes) = self.feed.lag(floor);
+            gauges.lag_bytes.set(bytes);
+            gauges.lag_records.set(records);
+            is_idle = records == 0;
+        }
+        gauges.turn(now, floor, is_idle);
     }
 }
