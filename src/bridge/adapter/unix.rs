@@ -1,13 +1,17 @@
 //! UNIX stream sockets. At most once with a plain peer, else what the driver makes of it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket,
+    sockopt::PeerCredentials,
+};
 
 use super::{Connected, Mode, Port, no_listener, none_is_later};
 
@@ -65,8 +69,18 @@ impl Port for UnixPort {
     }
 
     fn dial(&mut self, _patience: Duration) -> io::Result<Connected> {
-        // It blocks only while the listener's queue is full, that is while the listener lives.
-        Self::connected(UnixStream::connect(&self.path)?)
+        // Without waiting: as long as the listener's queue is full, which may be as long as it is
+        // stopped, nothing could end that wait, the wish to stop included.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match connect(socket.as_raw_fd(), &UnixAddr::new(&self.path)?) {
+            Ok(()) => Self::connected(UnixStream::from(socket)),
+            Err(Errno::EAGAIN) => {
+                let text = "too many others wait to be answered there";
+                Err(io::Error::new(io::ErrorKind::WouldBlock, text))
+            }
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn listen(&mut self) -> io::Result<()> {
