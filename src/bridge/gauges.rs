@@ -136,10 +136,11 @@ impl Gauges {
     /// The driver has turned at `now`, and stands where it does. `is_idle` if nothing is owed.
     pub(super) fn turn(&self, now: Instant, confirmed: u64, is_idle: bool) {
         let nanos = nanos(now.saturating_duration_since(self.born));
-        self.turned.set(nanos);
         if is_idle || self.confirmed.get() != confirmed {
             self.progressed.set(nanos);
         }
+        // Behind the other stamp, and read before it: an idle driver never seems to be late.
+        self.turned.set(nanos);
         self.confirmed.set(confirmed);
     }
 
@@ -177,6 +178,7 @@ impl Gauges {
     pub fn figures(&self) -> Figures {
         let age = now().saturating_duration_since(self.born);
         let since = |stamp: &Word| age.saturating_sub(Duration::from_nanos(stamp.get()));
+        let turn_age = since(&self.turned);
         Figures {
             sends: self.sends,
             read: self.read.get(),
@@ -197,7 +199,7 @@ impl Gauges {
             forbidden: self.forbidden.get(),
             draining: self.draining.get() != 0,
             progress_age: since(&self.progressed),
-            turn_age: since(&self.turned),
+            turn_age,
             confirm_latency: self.latency.figures(),
             subscribers: self.rows.iter().filter_map(Row::figures).collect(),
         }

@@ -138,7 +138,8 @@ pub fn a_full_destination_holds_the_source_up(way: Way) {
         released(&pair.place.path("a")) == 2000
     });
     assert_empty(&mut consumer);
-    assert_eq!(receives.figures().connections, 1, "{:?}", receives.said());
+    let said = receives.said();
+    assert!(!said.iter().any(|said| said.contains("silent")), "{said:?}");
     assert!(sends.stop().all_confirmed && receives.stop().all_confirmed);
 }
 
