@@ -216,8 +216,10 @@ fn a_full_queue_before_a_unix_socket_holds_nobody_up() {
     let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&listener, Backlog::new(0).unwrap()).unwrap();
-    let _takes_the_one_place = UnixStream::connect(&path).unwrap();
+    let takes_the_one_place = UnixStream::connect(&path).unwrap();
     let receives = Running::new(&format!("unix:{}", path.display()), &ring_end(&to));
+    // They go before the bridge does, so that one that is held up ends with this test.
+    let _held = (listener, takes_the_one_place);
     receives.wait_until_it_says("too many others wait");
     assert!(receives.stop().all_confirmed);
 }
