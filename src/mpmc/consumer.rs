@@ -150,21 +150,33 @@ impl<A: Attachment> Consumer<A> {
 
     #[inline(always)]
     fn hold(&self, wait: Wait) -> Result<(Held, u32, u32), ReadError> {
-        match self.try_hold() {
-            Ok(held) => Ok(held),
-            Err(error) => self.wait_for_record(wait, error),
-        }
+        let error = match self.try_hold() {
+            Ok(held) => return Ok(held),
+            Err(error) => error,
+        };
+        let mut outcome = Ok((0, 0));
+        let held = self.wait_for_record(wait, error, &mut outcome);
+        outcome.map(|(tag, len)| (held, tag, len))
     }
 
+    /// What it returns goes in registers, and counts only if the outcome is no error.
     #[cold]
     #[inline(never)]
     fn wait_for_record(
         &self,
         wait: Wait,
         error: TryReadError,
-    ) -> Result<(Held, u32, u32), ReadError> {
-        self.participant
-            .wait_for(Side::Items, wait, error, || self.try_hold())
+        outcome: &mut Result<(u32, u32), ReadError>,
+    ) -> Held {
+        let waited = self
+            .participant
+            .wait_for(Side::Items, wait, error, || self.try_hold());
+        let (held, checked) = match waited {
+            Ok((held, tag, len)) => (held, Ok((tag, len))),
+            Err(error) => (Held::NONE, Err(error)),
+        };
+        *outcome = checked;
+        held
     }
 
     #[inline(always)]

@@ -140,12 +140,16 @@ impl<A: Attachment> Producer<A> {
 
     #[inline(always)]
     fn hold(&self, len: usize, wait: Wait) -> Result<Held, ClaimError> {
-        match self.try_hold(len) {
-            Ok(held) => Ok(held),
-            Err(error) => self.wait_for_slot(len, wait, error),
-        }
+        let error = match self.try_hold(len) {
+            Ok(held) => return Ok(held),
+            Err(error) => error,
+        };
+        let mut outcome = Ok(());
+        let held = self.wait_for_slot(len, wait, error, &mut outcome);
+        outcome.map(|()| held)
     }
 
+    /// What it returns goes in registers, and counts only if the outcome is left as it was.
     #[cold]
     #[inline(never)]
     fn wait_for_slot(
@@ -153,9 +157,15 @@ impl<A: Attachment> Producer<A> {
         len: usize,
         wait: Wait,
         error: TryClaimError,
-    ) -> Result<Held, ClaimError> {
-        self.participant
-            .wait_for(Side::Space, wait, error, || self.try_hold(len))
+        outcome: &mut Result<(), ClaimError>,
+    ) -> Held {
+        let waited = self
+            .participant
+            .wait_for(Side::Space, wait, error, || self.try_hold(len));
+        waited.unwrap_or_else(|error| {
+            *outcome = Err(error);
+            Held::NONE
+        })
     }
 
     #[inline(always)]

@@ -79,6 +79,12 @@ impl Held {
         self.word.attempts()
     }
 
+    /// Stands where there is no claim; no slot lies there.
+    pub const NONE: Self = Self {
+        offset: u64::MAX,
+        word: Word(0),
+    };
+
     /// Which slot it is.
     pub fn index(&self, shape: &Shape) -> u64 {
         shape.index_at(self.offset)

@@ -4,11 +4,11 @@ use core::ops::Deref;
 
 use super::{Mark, Peer};
 use crate::Mapped;
-use crate::error::{ReadError, TryReadError};
+use crate::error::{ReadError, TryError as _, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, REDELIVERED, RELEASED};
 use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
-use crate::protocol::{Attachment, Gone, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::protocol::{Attachment, Damage, Gone, Owner, Store, ZeroCopy, copy, slot_ring};
 use crate::sync::ReadLease;
 use crate::wait::{self, Wait};
 
@@ -102,22 +102,29 @@ impl<A: Attachment> Consumer<A> {
 
     #[inline(always)]
     fn find(&mut self, wait: Wait) -> Result<Found, ReadError> {
-        match self.try_find() {
-            Ok(found) => Ok(found),
-            Err(error) => self.wait_for_record(wait, error),
-        }
+        let error = match self.try_find() {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        self.wait_for_record(wait, error)?;
+        self.try_find().map_err(|error| match error.into_final() {
+            Some(error) => error,
+            None => ReadError::Damaged(gone_again()),
+        })
     }
 
+    /// Waits until there is a record, and leaves it to the straight line: what a call returns goes
+    /// through memory.
     #[cold]
     #[inline(never)]
-    fn wait_for_record(&mut self, wait: Wait, error: TryReadError) -> Result<Found, ReadError> {
+    fn wait_for_record(&mut self, wait: Wait, error: TryReadError) -> Result<(), ReadError> {
         let Self {
             participant,
             shape,
             reader,
         } = self;
         participant.wait_for(Side::Items, wait, error, || {
-            try_find(participant, shape, reader)
+            look_for_one(participant, shape, reader)
         })
     }
 
@@ -227,6 +234,42 @@ fn try_find<A: Attachment>(
     }
 }
 
+/// The same without going there.
+#[inline(always)]
+fn look_for_one<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    reader: &mut Reader,
+) -> Result<(), TryReadError> {
+    let looked = reader.look(shape, participant.store());
+    if !participant.is_whole() {
+        return Err(participant.gone());
+    }
+    looked.map_err(|refusal| refused(participant, shape, reader, refusal))
+}
+
+/// No correct producer takes a header back.
+#[cold]
+fn gone_again() -> Damage {
+    Damage {
+        what: "a record's header",
+        found: 0,
+        expected: "expected to stay until it is read",
+    }
+}
+
+fn refused<A: Attachment>(
+    participant: &Participant<A>,
+    shape: &Shape,
+    reader: &mut Reader,
+    refusal: ReadRefusal,
+) -> TryReadError {
+    match refusal {
+        ReadRefusal::Damaged(damage) => TryReadError::Damaged(damage),
+        ReadRefusal::Empty => empty_or_closed(participant, shape, reader),
+    }
+}
+
 /// The same where the straight line has ended at a header.
 #[inline(never)]
 fn try_find_unlike<A: Attachment>(
@@ -237,10 +280,7 @@ fn try_find_unlike<A: Attachment>(
 ) -> Result<Found, TryReadError> {
     match reader.read_unlike(shape, participant.store(), header) {
         Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
-        Err(refusal) if participant.is_whole() => Err(match refusal {
-            ReadRefusal::Damaged(damage) => TryReadError::Damaged(damage),
-            ReadRefusal::Empty => empty_or_closed(participant, shape, reader),
-        }),
+        Err(refusal) if participant.is_whole() => Err(refused(participant, shape, reader, refusal)),
         _ => Err(participant.gone()),
     }
 }

@@ -5,13 +5,13 @@ use core::ops::{Deref, DerefMut};
 
 use super::Peer;
 use crate::Mapped;
-use crate::error::{ClaimError, TryClaimError};
+use crate::error::{ClaimError, TryClaimError, TryError as _};
 use crate::handle::{Participant, Side};
 use crate::layout::{COMMITTED, FULL};
 #[cfg(not(loom))]
 use crate::protocol::byte_ring;
 use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
-use crate::protocol::{Attachment, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::protocol::{Attachment, Damage, Owner, Store, ZeroCopy, copy, slot_ring};
 use crate::sync::WriteLease;
 use crate::wait::{self, Wait};
 
@@ -109,12 +109,20 @@ impl<A: Attachment> Producer<A> {
 
     #[inline(always)]
     fn span(&mut self, len: usize, wait: Wait) -> Result<Span, ClaimError> {
-        match self.try_span(len) {
-            Ok(span) => Ok(span),
-            Err(error) => self.wait_for_span(len, wait, error),
-        }
+        let error = match self.try_span(len) {
+            Ok(span) => return Ok(span),
+            Err(error) => error,
+        };
+        self.wait_for_span(len, wait, error)?;
+        self.try_span(len)
+            .map_err(|error| match error.into_final() {
+                Some(error) => error,
+                None => ClaimError::Damaged(gone_again()),
+            })
     }
 
+    /// Waits until a span can be claimed, and leaves it to the straight line, whose mark is the
+    /// same: what a call returns goes through memory.
     #[cold]
     #[inline(never)]
     fn wait_for_span(
@@ -122,14 +130,14 @@ impl<A: Attachment> Producer<A> {
         len: usize,
         wait: Wait,
         error: TryClaimError,
-    ) -> Result<Span, ClaimError> {
+    ) -> Result<(), ClaimError> {
         let Self {
             participant,
             shape,
             writer,
         } = self;
         participant.wait_for(Side::Space, wait, error, || {
-            try_span(participant, shape, writer, len)
+            try_span(participant, shape, writer, len).map(drop)
         })
     }
 
@@ -327,6 +335,16 @@ fn commit_anywhere<A: Attachment>(
     len: usize,
 ) {
     writer.commit(shape, participant.store(), span, tag, len as u64);
+}
+
+/// No correct consumer takes the head back.
+#[cold]
+fn gone_again() -> Damage {
+    Damage {
+        what: "the space behind the tail",
+        found: 0,
+        expected: "expected it to stay until it is claimed",
+    }
 }
 
 #[cold]

@@ -188,6 +188,17 @@ impl Reader {
         shape.offset(position) + span <= shape.capacity && ahead + span <= shape.capacity - HEADER
     }
 
+    /// Whether there is a record behind those already read.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn look<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S) -> Result<(), ReadRefusal> {
+        let header = shape.word(store, self.next.position);
+        // sync(header-commit): acquire half.
+        let word = header.load(Ordering::Acquire);
+        self.find(shape, store, word).map(drop)
+    }
+
     /// The next record, whose header or padding is `word`, and its end; without going there.
     pub(super) fn find<S: Store + ?Sized>(
         &mut self,
