@@ -270,11 +270,16 @@ impl Drop for Member {
 
 impl Attachment for Member {
     type Store = HeapRing;
+    type Near<'a> = &'a HeapRing;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
 
     fn store(&self) -> &HeapRing {
         &self.ring.memory
+    }
+
+    fn near(&self) -> &HeapRing {
+        self.store()
     }
 
     fn me(&self) -> Owner {
