@@ -26,7 +26,7 @@ use crate::error::TryReadError;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
-use crate::protocol::{Attachment, Gone, Owner, Store, copy};
+use crate::protocol::{Attachment, Gone, Owner, Store, copy, slot_ring};
 use crate::sync::Ordering;
 use crate::wait::{self, Patience, Spins, Wait, Waiter};
 
@@ -101,15 +101,6 @@ impl<A: Attachment> Participant<A> {
     #[inline(always)]
     pub(crate) fn me(&self) -> Owner {
         self.attachment.me()
-    }
-
-    /// Of a counter that the ring keeps elsewhere, where this participant begins.
-    pub(crate) fn begin_counting(&self, counter: usize, total: u64) {
-        let row = self.attachment.row();
-        for counters in [&row.counters, &row.baseline] {
-            // relaxed: as for `count`.
-            counters[counter].store(total, Ordering::Relaxed);
-        }
     }
 
     /// Adds to one of this participant's counters.
@@ -195,16 +186,25 @@ impl<A: Attachment> Participant<A> {
         if let Some(error) = error.into_final() {
             return Err(error);
         }
-        let mut waiter = Waiter::new(wait, self.event(side), self.spins.get());
+        let spins = if slot_ring::is_closed(self.store()) {
+            // Whether it is drained takes system calls to see.
+            Spins::default()
+        } else {
+            self.spins.get()
+        };
+        let mut waiter = Waiter::new(wait, self.event(side), spins);
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
-            let slept = waiter.pause(&*self.attachment).map_err(E::Final::from)?;
-            if slept {
+            let paused = waiter.pause(&*self.attachment);
+            if paused.is_err() {
+                self.spins.set(spins.after(None));
+            }
+            if paused.map_err(E::Final::from)? {
                 self.count(WAITS, 1);
             }
             match attempt() {
                 Ok(value) => {
-                    self.spins.set(waiter.spins());
+                    self.spins.set(spins.after(Some(waiter.looks())));
                     return Ok(value);
                 }
                 Err(error) => {
@@ -214,6 +214,22 @@ impl<A: Attachment> Participant<A> {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl<A: Attachment> Participant<A> {
+    pub(crate) fn spins(&self) -> Spins {
+        self.spins.get()
+    }
+
+    /// A wait that is served at its first look.
+    pub(crate) fn wait_for_nothing(&self) {
+        let error = crate::error::TryReadError::Empty;
+        let waited = self.wait_for(Side::Items, Wait::block(), error, || {
+            Ok::<_, crate::error::TryReadError>(())
+        });
+        assert_eq!(waited, Ok(()));
     }
 }
 

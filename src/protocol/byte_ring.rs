@@ -65,7 +65,7 @@ pub use reader::{Found, Mark, ReadRefusal, Reader};
 pub use writer::{Span, WriteRefusal, Writer};
 
 use super::{Damage, Owner, Recovered, Store};
-use crate::layout::JournalEntry;
+use crate::layout::{COMMITTED, JournalEntry, RELEASED};
 use crate::sync::{AtomicU64, Ordering};
 
 const RECORD: u64 = 1;
@@ -250,6 +250,21 @@ fn released_entry<S: Store + ?Sized>(store: &S) -> Result<(Place, usize), Damage
             found: head,
             expected: "expected it in the journal",
         })
+}
+
+/// Brings up to date what the row says of records, which the journals count and nobody else. By
+/// whoever has the row's lock, before a new life begins.
+pub fn bring_up_to_date<S: Store + ?Sized>(shape: &Shape, store: &S, me: Owner) {
+    let (counter, records) = if me == Owner::PRODUCER {
+        (COMMITTED, Some(committed_end(shape, store).records))
+    } else {
+        let released = released_end(store).ok();
+        (RELEASED, released.map(|released| released.records))
+    };
+    if let Some(records) = records {
+        // relaxed: only the lock's holder writes the row.
+        store.row(me).counters[counter].store(records, Ordering::Relaxed);
+    }
 }
 
 /// What the lock's holder does for a dead role.

@@ -8,7 +8,8 @@
 //! 2. The data area is allocated zeroed and aligned to 128 bytes, as in the file.
 
 use super::{
-    Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, ledger, recovery,
+    Attachment, ElementType, Gone, Loss, Owner, Recovered, Store, ZeroCopy, byte_ring, ledger,
+    recovery,
 };
 use crate::layout::{Control, ROW_ATTACHED, ROW_FREE, Row};
 use crate::sync::{Arc, AtomicU64, Leases, Ordering, ReadLease, WriteLease};
@@ -74,6 +75,9 @@ impl HeapRing {
         let row = ring.row(me);
         // relaxed: display only.
         row.role.store(role, Ordering::Relaxed);
+        if let recovery::Shape::Bytes(bytes) = &ring.shape {
+            byte_ring::bring_up_to_date(bytes, &**ring, me);
+        }
         ledger::begin_life(row);
         Some(Heap {
             ring: Arc::clone(ring),

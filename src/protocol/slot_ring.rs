@@ -79,9 +79,9 @@ impl Held {
         self.word.attempts()
     }
 
-    /// Stands where there is no claim; no slot lies there.
+    /// Stands where there is no claim: no slot lies there, nor anything behind.
     pub const NONE: Self = Self {
-        offset: u64::MAX,
+        offset: 1 << 63,
         word: Word(0),
     };
 

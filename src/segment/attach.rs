@@ -26,7 +26,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::geometry::{HeaderError, Kind};
 use crate::layout::ROW_ATTACHED;
-use crate::protocol::{Attachment, Owner, Store, ledger, owners, recovery};
+use crate::protocol::{Attachment, Owner, Store, byte_ring, ledger, owners, recovery};
 use crate::sync::Ordering;
 
 use super::Role;
@@ -198,6 +198,9 @@ pub(super) fn join(
     let previous = recovery::in_use(&map, me).then(|| mend_row(&map, &shape, me));
     crate::wait::join_barriers(&map);
     let row = map.row(me);
+    if let recovery::Shape::Bytes(bytes) = &shape {
+        byte_ring::bring_up_to_date(bytes, &map, me);
+    }
     ledger::begin_life(row);
     liveness::move_in(
         row,

@@ -145,6 +145,9 @@ pub enum ClaimKind {
 }
 
 /// What participants count about themselves. May lack the last operation of one that was killed.
+///
+/// Of a byte ring, `committed` and `released` are what its positions tell: exact if nobody is at
+/// work, and otherwise maybe one publication ahead, so that a later look may say less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -448,7 +451,12 @@ impl Counters {
     }
 
     fn since(&self, base: &Self) -> Self {
-        // One that attaches at this moment may have a base beyond what was looked at before.
-        self.zip(base, u64::saturating_sub)
+        Self {
+            // Of a byte ring these were looked at before the row: one that attaches meanwhile may
+            // have begun beyond them.
+            committed: self.committed.saturating_sub(base.committed),
+            released: self.released.saturating_sub(base.released),
+            ..self.zip(base, u64::wrapping_sub)
+        }
     }
 }

@@ -6,7 +6,7 @@ use super::{Mark, Peer};
 use crate::Mapped;
 use crate::error::{ReadError, TryError as _, TryReadError};
 use crate::handle::{Participant, Side};
-use crate::layout::{EMPTY, REDELIVERED, RELEASED};
+use crate::layout::{EMPTY, REDELIVERED};
 use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
 use crate::protocol::{Attachment, Damage, Gone, Owner, Store, ZeroCopy, copy, slot_ring};
 use crate::sync::ReadLease;
@@ -44,7 +44,6 @@ pub struct Consumer<A: Attachment = Mapped> {
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
         let participant = Participant::new(attachment);
-        participant.begin_counting(RELEASED, reader.released().records());
         Self {
             participant,
             shape,
@@ -254,7 +253,7 @@ fn gone_again() -> Damage {
     Damage {
         what: "a record's header",
         found: 0,
-        expected: "expected to stay until it is read",
+        expected: "expected it to stay until it is read",
     }
 }
 

@@ -7,7 +7,7 @@ use super::Peer;
 use crate::Mapped;
 use crate::error::{ClaimError, TryClaimError, TryError as _};
 use crate::handle::{Participant, Side};
-use crate::layout::{COMMITTED, FULL};
+use crate::layout::FULL;
 #[cfg(not(loom))]
 use crate::protocol::byte_ring;
 use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
@@ -42,7 +42,6 @@ pub struct Producer<A: Attachment = Mapped> {
 impl<A: Attachment> Producer<A> {
     pub(super) fn new(attachment: A, shape: Shape, writer: Writer) -> Self {
         let participant = Participant::new(attachment);
-        participant.begin_counting(COMMITTED, writer.records());
         Self {
             participant,
             shape,
@@ -337,7 +336,8 @@ fn commit_anywhere<A: Attachment>(
     writer.commit(shape, participant.store(), span, tag, len as u64);
 }
 
-/// No correct consumer takes the head back.
+/// Cannot be: the head that was seen last and the tail are the writer's own words, and a claim that
+/// fitted between them fits again.
 #[cold]
 fn gone_again() -> Damage {
     Damage {

@@ -96,7 +96,8 @@ impl Wait {
         Self::of(How::Yield)
     }
 
-    /// Looks for a few microseconds, yields, then sleeps until woken.
+    /// Looks for a few microseconds, or some tens where that was enough before; yields; then sleeps
+    /// until woken.
     pub fn block() -> Self {
         Self::of(How::Block)
     }
@@ -142,9 +143,9 @@ impl Default for Spins {
 }
 
 impl Spins {
-    /// After a wait that ended with look number `looks`.
-    fn after(self, looks: u64) -> Self {
-        Self(if looks <= self.0 {
+    /// After a wait that found what it waited for at look number `looks`, or in vain.
+    pub(crate) fn after(self, looks: Option<u64>) -> Self {
+        Self(if looks.is_some_and(|looks| looks <= self.0) {
             (self.0 + SPINS_MORE).min(SPINS_MOST)
         } else {
             (self.0 / 2).max(SPINS_LEAST)
@@ -189,9 +190,9 @@ impl<'w> Waiter<'w> {
         Ok(false)
     }
 
-    /// For the next wait, after this one found what it waited for.
-    pub(crate) fn spins(&self) -> Spins {
-        self.spins.after(self.looks)
+    /// How often it paused.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks
     }
 
     /// Spinners never sleep, so every so often they read the clock, and look after their name.
@@ -324,17 +325,37 @@ mod tests {
     #[test]
     fn who_is_served_by_looking_looks_longer_and_who_is_not_soon_sleeps() {
         let mut spins = Spins::default();
-        assert_eq!(spins.after(SPINS_LEAST + 1).0, SPINS_LEAST);
+        assert_eq!(spins.after(Some(SPINS_LEAST + 1)).0, SPINS_LEAST);
         for _ in 0..SPINS_MOST {
-            let longer = spins.after(spins.0);
+            let longer = spins.after(Some(spins.0));
             assert!(longer.0 > spins.0 || longer.0 == SPINS_MOST);
             spins = longer;
         }
         assert_eq!(spins.0, SPINS_MOST);
+        let (mut late, mut never) = (spins, spins);
         for _ in 0..5 {
-            spins = spins.after(spins.0 + 1);
+            late = late.after(Some(late.0 + 1));
+            never = never.after(None);
         }
-        assert_eq!(spins.0, SPINS_LEAST, "five waits in vain");
+        assert_eq!((late.0, never.0), (SPINS_LEAST, SPINS_LEAST), "five waits");
+    }
+
+    #[test]
+    fn a_wait_that_ends_in_vain_makes_the_next_one_shorter() {
+        let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+        let spins = |consumer: &spsc::Consumer<_>| consumer.participant().spins().0;
+        for _ in 0..SPINS_MOST {
+            // Whoever waits for what is there already finds it at once.
+            producer.try_push(0, b"").unwrap();
+            consumer.participant().wait_for_nothing();
+            consumer.try_read().unwrap().release();
+        }
+        assert_eq!(spins(&consumer), SPINS_MOST);
+        for _ in 0..5 {
+            let wait = Wait::block().for_at_most(Duration::from_micros(1));
+            consumer.read(wait).unwrap_err();
+        }
+        assert_eq!(spins(&consumer), SPINS_LEAST);
     }
 
     /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.

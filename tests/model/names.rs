@@ -111,7 +111,7 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 20] = [
     ),
     (
         WRITER,
-        "    fn claim_ahead<",
+        "    pub fn claim_ahead<",
         &["claim.store(mark", "light_barrier(", "is_closed("],
     ),
     (

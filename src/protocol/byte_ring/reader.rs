@@ -1,8 +1,9 @@
 //! The consumer's side: read ahead, release.
 //!
-//! A record as long as the one before it is read in a straight line. Every header is loaded once,
-//! and checked before it is a length: what the straight line has loaded and not taken goes on to
-//! the function that takes everything else.
+//! A record as long as the one before it is read in a straight line. A header is loaded once for
+//! each decision, and checked before it is a length: what the straight line has loaded and not
+//! taken goes on to the function that takes everything else. Whoever waits looks first, and leaves
+//! what it has found to the straight line.
 
 use super::{
     Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_end, released_entry,
@@ -188,7 +189,8 @@ impl Reader {
         shape.offset(position) + span <= shape.capacity && ahead + span <= shape.capacity - HEADER
     }
 
-    /// Whether there is a record behind those already read.
+    /// Whether there is a record behind those already read; with its length, so that the straight
+    /// line takes it next.
     ///
     /// # Errors
     /// As for [`read`](Self::read).

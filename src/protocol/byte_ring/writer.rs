@@ -2,7 +2,7 @@
 //!
 //! Almost every claim and commit is a straight line without a call: the record fits before the end
 //! of the ring and before the head that was seen last. All other cases are functions of their own,
-//! which are not inlined, so that the straight line stays short.
+//! which the handles keep out of line, so that the straight line stays short.
 
 use super::{
     Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, span_of,

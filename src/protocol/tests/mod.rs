@@ -69,6 +69,7 @@
 //! - The store of `closed` and the fence after it: what is committed was claimed before, with a
 //!   fence that no scan after a closer's store can miss; sleepers are woken by `wake_all`, whose
 //!   add is Release. The load of `closed`: a fence follows wherever more than its value counts.
+//! - The load in `Reader::look`: the straight line loads the same header again behind it.
 //! - The second load in `Reader::read`: a padding's header is published with what follows it.
 //! - The store of the claim mark, the header in `drained`, the words in `closed_or_blocked`: only
 //!   their value counts, and barriers order them.

@@ -299,6 +299,7 @@ fn who_wrote_and_read_how_many_records_of_a_byte_ring_is_told() {
         // SAFETY: as above.
         let consumer = unsafe { spsc::Consumer::attach_with(&path, &options) };
         let (mut producer, mut consumer) = (producer.unwrap(), consumer.unwrap());
+        assert_eq!(look(&path).totals.committed, last[0]);
         let [wrote, read] = [0, 1].map(|row| look(&path).participants.swap_remove(row));
         assert_eq!((wrote.counters.committed, read.counters.released), (0, 0));
         for _ in 0..written {
@@ -315,4 +316,11 @@ fn who_wrote_and_read_how_many_records_of_a_byte_ring_is_told() {
         assert_eq!([wrote.totals.committed, read.totals.released], last);
         assert_eq!([seen.totals.committed, seen.totals.released], last);
     }
+    // One that has a row and no handle has done nothing, whoever was there before.
+    let (_wrote, _read) = (
+        join_bytes(&path, Role::Producer).unwrap(),
+        join_bytes(&path, Role::Consumer).unwrap(),
+    );
+    let [wrote, read] = [0, 1].map(|row| look(&path).participants.swap_remove(row));
+    assert_eq!((wrote.counters.committed, read.counters.released), (0, 0));
 }
