@@ -153,3 +153,21 @@ pub enum LinkError {
     #[error("it is too far behind")]
     TooSlow,
 }
+
+/// What ends more than a connection, or just that.
+pub(super) enum Fault {
+    Link(LinkError),
+    Bridge(BridgeError),
+}
+
+impl From<LinkError> for Fault {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+impl From<BridgeError> for Fault {
+    fn from(error: BridgeError) -> Self {
+        Self::Bridge(error)
+    }
+}

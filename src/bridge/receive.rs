@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use super::around::{Around, Told};
 use super::clock::{Backoff, millis, now};
-use super::error::{BridgeError, LinkError};
+use super::error::{BridgeError, Fault, LinkError};
 use super::frame::{Code, Frame, Hello, VERSION, largest_frame};
 use super::intake::Intake;
 use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
-use taking::{Fault, Turn};
+use taking::Turn;
 
 /// Longest wait: whether the ring still has a name is looked at as often.
 const BOUND: Duration = Duration::from_millis(250);

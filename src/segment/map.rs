@@ -218,6 +218,39 @@ pub struct Near<'m> {
     data_bytes: u64,
 }
 
+impl<'m> Near<'m> {
+    /// The word at byte `offset` of the data area, rounded down to a multiple of 8.
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
+    fn word_at(self, offset: u64) -> &'m AtomicU64 {
+        check_word(offset, self.data_bytes);
+        let word = self.byte_at(offset & !7).cast::<AtomicU64>();
+        // SAFETY: 8 bytes inside the data area, which was checked, at a multiple of 8 from a page,
+        // valid as long as the map (INV-3); an atomic may be shared and written by others.
+        unsafe { &*word }
+    }
+
+    /// The `len` bytes at byte `offset` of the data area.
+    #[inline]
+    fn bytes_at(self, offset: u64, len: u64) -> *mut u8 {
+        check_span(offset, len, self.data_bytes);
+        self.byte_at(offset)
+    }
+
+    /// A pointer to byte `offset` of the data area, of which the caller has checked that it lies
+    /// inside, or is one past its end.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "inside a mapping, whose length is a usize"
+    )]
+    fn byte_at(self, offset: u64) -> *mut u8 {
+        debug_assert!(offset <= self.data_bytes, "checked by the caller");
+        // SAFETY: inside the data area or one past its end, and with it inside the mapping (INV-1).
+        unsafe { self.data.as_ptr().add(offset as usize) }
+    }
+}
+
 // SAFETY: the pointers are into a mapping that `raw` owns, which belongs to no thread.
 unsafe impl Send for Map {}
 // SAFETY: as above; `&Map` gives out atomics and raw pointers only (INV-5).
@@ -254,16 +287,12 @@ unsafe impl Store for Map {
 
     #[inline]
     fn word(&self, offset: u64) -> &AtomicU64 {
-        check_word(offset, self.data_bytes);
-        // SAFETY: just checked; the word is valid as long as `self`.
-        unsafe { word_at(self.data, offset) }
+        self.near().word_at(offset)
     }
 
     #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
-        check_span(offset, len, self.data_bytes);
-        // SAFETY: just checked.
-        unsafe { byte_at(self.data, offset) }
+        self.near().bytes_at(offset, len)
     }
 
     #[inline]
@@ -296,16 +325,12 @@ unsafe impl Store for Near<'_> {
 
     #[inline]
     fn word(&self, offset: u64) -> &AtomicU64 {
-        check_word(offset, self.data_bytes);
-        // SAFETY: just checked; the word is valid as long as `self`.
-        unsafe { word_at(self.data, offset) }
+        self.word_at(offset)
     }
 
     #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
-        check_span(offset, len, self.data_bytes);
-        // SAFETY: just checked.
-        unsafe { byte_at(self.data, offset) }
+        self.bytes_at(offset, len)
     }
 
     #[inline]
@@ -317,33 +342,4 @@ unsafe impl Store for Near<'_> {
     fn read_lease(&self, _offset: u64, _len: u64) -> ReadLease {
         Leases::new(0).read(0..0)
     }
-}
-
-/// The word at byte `offset` of a data area, rounded down to a multiple of 8.
-///
-/// # Safety
-/// A word of the area begins there, and the mapping stays for `'m`.
-#[inline]
-#[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
-unsafe fn word_at<'m>(data: NonNull<u8>, offset: u64) -> &'m AtomicU64 {
-    // SAFETY: the caller's.
-    let word = unsafe { byte_at(data, offset & !7) }.cast::<AtomicU64>();
-    // SAFETY: 8 bytes inside the data area, at a multiple of 8 from a page, valid for as long as
-    // the caller says; an atomic may be shared and written by others.
-    unsafe { &*word }
-}
-
-/// A pointer to byte `offset` of a data area.
-///
-/// # Safety
-/// The byte lies inside the area, or is one past its end.
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "inside a mapping, whose length is a usize"
-)]
-unsafe fn byte_at(data: NonNull<u8>, offset: u64) -> *mut u8 {
-    // SAFETY: inside the data area or one past its end, says the caller, and so inside the mapping
-    // (INV-1 of the map).
-    unsafe { data.as_ptr().add(offset as usize) }
 }

@@ -43,9 +43,8 @@ pub struct Consumer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
-        let participant = Participant::new(attachment);
         Self {
-            participant,
+            participant: Participant::new(attachment),
             shape,
             reader,
         }

@@ -41,9 +41,8 @@ pub struct Producer<A: Attachment = Mapped> {
 
 impl<A: Attachment> Producer<A> {
     pub(super) fn new(attachment: A, shape: Shape, writer: Writer) -> Self {
-        let participant = Participant::new(attachment);
         Self {
-            participant,
+            participant: Participant::new(attachment),
             shape,
             writer,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bridge::error::{BridgeError, LinkError};
+use crate::bridge::error::{BridgeError, Fault, LinkError};
 use crate::bridge::frame::{Code, Frame, Welcome};
 use crate::bridge::intake::check_records;
 use crate::bridge::report::Event;
@@ -135,23 +135,5 @@ impl Receiving<'_> {
             return Fault::Bridge(BridgeError::Refused { peer, code, text });
         }
         LinkError::Refused { code, text }.into()
-    }
-}
-
-/// Why a frame ends more than its own connection, or just that.
-pub(super) enum Fault {
-    Link(LinkError),
-    Bridge(BridgeError),
-}
-
-impl From<LinkError> for Fault {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
-    }
-}
-
-impl From<BridgeError> for Fault {
-    fn from(error: BridgeError) -> Self {
-        Self::Bridge(error)
     }
 }

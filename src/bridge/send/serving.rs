@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::bridge::clock::now;
-use crate::bridge::error::{BridgeError, LinkError};
+use crate::bridge::error::{BridgeError, Fault, LinkError};
 use crate::bridge::feed::{Feed, Read};
 use crate::bridge::frame::{Code, first_record};
 use crate::bridge::subscriber::{Drain, Part, Session};
@@ -181,23 +181,6 @@ impl<F: Feed> Sending<'_, F> {
 enum Step {
     Moved,
     Rest,
-}
-
-enum Fault {
-    Link(LinkError),
-    Bridge(BridgeError),
-}
-
-impl From<LinkError> for Fault {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
-    }
-}
-
-impl From<BridgeError> for Fault {
-    fn from(error: BridgeError) -> Self {
-        Self::Bridge(error)
-    }
 }
 
 /// The lot that has that record.

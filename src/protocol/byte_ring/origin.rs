@@ -44,16 +44,16 @@ pub fn origin_at<S: Store + ?Sized>(store: &S, committed_end: u64) -> Option<Ori
 
 /// The entry of INV-1.
 fn true_entry<S: Store + ?Sized>(store: &S, committed_end: u64) -> Option<usize> {
-    let entries = &store.control().origins.entries;
-    let behind = |entry: &usize| {
-        // sync(death-order): acquire half.
-        let end = entries[*entry].end.load(Ordering::Acquire);
-        let behind = committed_end.wrapping_sub(end & !SET);
-        (end & SET != 0 && behind.cast_signed() >= 0).then_some(behind)
-    };
-    (0..entries.len())
-        .filter(|entry| behind(entry).is_some())
-        .min_by_key(behind)
+    let entries = store.control().origins.entries.iter().enumerate();
+    entries
+        .filter_map(|(place, entry)| {
+            // sync(death-order): acquire half.
+            let end = entry.end.load(Ordering::Acquire);
+            let behind = committed_end.wrapping_sub(end & !SET);
+            (end & SET != 0 && behind.cast_signed() >= 0).then_some((behind, place))
+        })
+        .min()
+        .map(|(_, place)| place)
 }
 
 /// Says that what is about to be published up to `end` reaches up to `origin`.

@@ -18,7 +18,7 @@ use crate::protocol::{Attachment, Store, ledger, slot_ring};
 use crate::segment::location::Access;
 use crate::segment::{AttachOptions, CreateOptions, Location, RecoverOptions, inspect, recover};
 use crate::sync::{Ordering, watch};
-use crate::{TryClaimError, TryReadError, Untrusted, Wait, mpmc, spsc};
+use crate::{ReadError, TryClaimError, TryReadError, Untrusted, Wait, mpmc, spsc};
 
 /// Slots of the one ring.
 const SLOTS: u64 = 8;
@@ -329,4 +329,26 @@ fn a_row_whose_abort_is_pending_is_resolved_by_one_load_of_each_word() {
     let loads = loads_of(&at, || ledger::resolve(row, |_| true));
     assert_eq!(loads.len(), 2, "{loads:x?}");
     assert!(loads.values().all(|count| *count == 1), "{loads:x?}");
+}
+
+/// Whoever waits looks, and then reads: a header that only the look has found is no record, and no
+/// reason to wait for longer than was asked.
+#[test]
+fn a_header_that_is_taken_back_before_it_is_read_is_damage() {
+    let at = ring(false);
+    let (_producer, mut consumer) = byte_handles(&at).unwrap();
+    let first = std::ptr::from_ref(consumer.participant().store().word(0)).addr();
+    let mut loads = 0;
+    let for_one_look = move |_: watch::Access, address: usize, value: u64| {
+        if address != first {
+            return None;
+        }
+        loads += 1;
+        assert!(loads < MAX_ACCESSES, "a wait has no end");
+        // The first one is the straight line's, the second one the look's.
+        (loads == 2).then_some(value | 8 << 2 | 1)
+    };
+    let wait = Wait::block().for_at_most(Duration::from_secs(60));
+    let outcome = watch::watched(for_one_look, || consumer.pop(&mut Vec::new(), wait));
+    assert!(matches!(outcome, Err(ReadError::Damaged(_))), "{outcome:?}");
 }
