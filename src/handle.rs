@@ -26,9 +26,9 @@ use crate::error::TryReadError;
 #[cfg(all(feature = "tokio", not(loom)))]
 use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
-use crate::protocol::{Attachment, Gone, Owner, Store, copy, slot_ring};
+use crate::protocol::{Attachment, Gone, Owner, Store, copy};
 use crate::sync::Ordering;
-use crate::wait::{self, Patience, Spins, Wait, Waiter};
+use crate::wait::{self, Patience, Wait, Waiter};
 
 /// Which event a participant waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,6 @@ pub struct Participant<A: Attachment> {
     attachment: Arc<A>,
     counters: [Cell<u64>; COUNTERS],
     patience: Cell<Patience>,
-    spins: Cell<Spins>,
     #[cfg(all(feature = "tokio", not(loom)))]
     reactor: OnceCell<wait::Reactor>,
     #[cfg(not(loom))]
@@ -74,7 +73,6 @@ impl<A: Attachment> Participant<A> {
             attachment: Arc::new(attachment),
             counters,
             patience: Cell::default(),
-            spins: Cell::default(),
             #[cfg(all(feature = "tokio", not(loom)))]
             reactor: OnceCell::new(),
             #[cfg(not(loom))]
@@ -186,27 +184,14 @@ impl<A: Attachment> Participant<A> {
         if let Some(error) = error.into_final() {
             return Err(error);
         }
-        let spins = if slot_ring::is_closed(self.store()) {
-            // Whether it is drained takes system calls to see.
-            Spins::default()
-        } else {
-            self.spins.get()
-        };
-        let mut waiter = Waiter::new(wait, self.event(side), spins);
+        let mut waiter = Waiter::new(wait, self.event(side));
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
-            let paused = waiter.pause(&*self.attachment);
-            if paused.is_err() {
-                self.spins.set(spins.after(None));
-            }
-            if paused.map_err(E::Final::from)? {
+            if waiter.pause(&*self.attachment).map_err(E::Final::from)? {
                 self.count(WAITS, 1);
             }
             match attempt() {
-                Ok(value) => {
-                    self.spins.set(spins.after(Some(waiter.looks())));
-                    return Ok(value);
-                }
+                Ok(value) => return Ok(value),
                 Err(error) => {
                     if let Some(error) = error.into_final() {
                         return Err(error);
@@ -214,22 +199,6 @@ impl<A: Attachment> Participant<A> {
                 }
             }
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-impl<A: Attachment> Participant<A> {
-    pub(crate) fn spins(&self) -> Spins {
-        self.spins.get()
-    }
-
-    /// A wait that is served at its first look.
-    pub(crate) fn wait_for_nothing(&self) {
-        let error = crate::error::TryReadError::Empty;
-        let waited = self.wait_for(Side::Items, Wait::block(), error, || {
-            Ok::<_, crate::error::TryReadError>(())
-        });
-        assert_eq!(waited, Ok(()));
     }
 }
 

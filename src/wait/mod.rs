@@ -44,14 +44,10 @@ use std::time::{Duration, Instant};
 #[cfg(not(loom))]
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
-/// Looks before the first yield, at least: a microsecond or two, which is enough for a peer at work
-/// on another processor. One that waits for this processor gets it the sooner (`annulus bench`,
+/// Looks before the first yield: a microsecond or two, which is enough for a peer at work on
+/// another processor. One that waits for this processor gets it the sooner (`annulus bench`,
 /// blocking round trip on one processor).
-const SPINS_LEAST: u64 = 32;
-/// The same at most, some tens of microseconds: what it costs to sleep and to be woken.
-const SPINS_MOST: u64 = 1024;
-/// By how much a wait that ends by looking makes the next one look longer.
-const SPINS_MORE: u64 = 32;
+const SPINS: u64 = 32;
 /// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
 const YIELDS: u64 = 4;
 /// A spinner that has a deadline reads the clock once in this many looks.
@@ -96,8 +92,7 @@ impl Wait {
         Self::of(How::Yield)
     }
 
-    /// Looks for a few microseconds, or some tens where that was enough before; yields; then sleeps
-    /// until woken.
+    /// Looks for a few microseconds, yields, then sleeps until woken.
     pub fn block() -> Self {
         Self::of(How::Block)
     }
@@ -130,45 +125,20 @@ impl Wait {
     }
 }
 
-/// How long a participant looks before it yields and sleeps: the longer, the more often looking was
-/// enough. A peer that stands still for a moment in the midst of a stream is not worth a sleep; one
-/// that needs this very processor is never found by looking.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spins(u64);
-
-impl Default for Spins {
-    fn default() -> Self {
-        Self(SPINS_LEAST)
-    }
-}
-
-impl Spins {
-    /// After a wait that found what it waited for at look number `looks`, or in vain.
-    pub(crate) fn after(self, looks: Option<u64>) -> Self {
-        Self(if looks.is_some_and(|looks| looks <= self.0) {
-            (self.0 + SPINS_MORE).min(SPINS_MOST)
-        } else {
-            (self.0 / 2).max(SPINS_LEAST)
-        })
-    }
-}
-
 /// One wait in progress; [`pause`](Self::pause) is called after each attempt that failed.
 pub(crate) struct Waiter<'w> {
     wait: Wait,
     event: &'w EventLine,
-    spins: Spins,
     looks: u64,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
 }
 
 impl<'w> Waiter<'w> {
-    pub(crate) fn new(wait: Wait, event: &'w EventLine, spins: Spins) -> Self {
+    pub(crate) fn new(wait: Wait, event: &'w EventLine) -> Self {
         Self {
             wait,
             event,
-            spins,
             looks: 0,
             armed: None,
         }
@@ -181,18 +151,13 @@ impl<'w> Waiter<'w> {
             How::Spin => spin_hint(),
             // Loom would explore every spin.
             How::Block if cfg!(loom) => return self.arm_or_sleep(attachment),
-            _ if self.looks <= self.spins.0 => spin_hint(),
+            _ if self.looks <= SPINS => spin_hint(),
             How::Yield => yield_now(),
-            How::Block if self.looks <= self.spins.0 + YIELDS => yield_now(),
+            How::Block if self.looks <= SPINS + YIELDS => yield_now(),
             How::Block => return self.arm_or_sleep(attachment),
         }
         self.check_deadline(attachment)?;
         Ok(false)
-    }
-
-    /// How often it paused.
-    pub(crate) fn looks(&self) -> u64 {
-        self.looks
     }
 
     /// Spinners never sleep, so every so often they read the clock, and look after their name.
@@ -318,45 +283,9 @@ pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{SPINS_LEAST, SPINS_MOST, Spins, Wait, WaitEnd, Waiter};
+    use super::{Wait, WaitEnd, Waiter};
     use crate::spsc;
     use std::time::Duration;
-
-    #[test]
-    fn who_is_served_by_looking_looks_longer_and_who_is_not_soon_sleeps() {
-        let mut spins = Spins::default();
-        assert_eq!(spins.after(Some(SPINS_LEAST + 1)).0, SPINS_LEAST);
-        for _ in 0..SPINS_MOST {
-            let longer = spins.after(Some(spins.0));
-            assert!(longer.0 > spins.0 || longer.0 == SPINS_MOST);
-            spins = longer;
-        }
-        assert_eq!(spins.0, SPINS_MOST);
-        let (mut late, mut never) = (spins, spins);
-        for _ in 0..5 {
-            late = late.after(Some(late.0 + 1));
-            never = never.after(None);
-        }
-        assert_eq!((late.0, never.0), (SPINS_LEAST, SPINS_LEAST), "five waits");
-    }
-
-    #[test]
-    fn a_wait_that_ends_in_vain_makes_the_next_one_shorter() {
-        let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
-        let spins = |consumer: &spsc::Consumer<_>| consumer.participant().spins().0;
-        for _ in 0..SPINS_MOST {
-            // Whoever waits for what is there already finds it at once.
-            producer.try_push(0, b"").unwrap();
-            consumer.participant().wait_for_nothing();
-            consumer.try_read().unwrap().release();
-        }
-        assert_eq!(spins(&consumer), SPINS_MOST);
-        for _ in 0..5 {
-            let wait = Wait::block().for_at_most(Duration::from_micros(1));
-            consumer.read(wait).unwrap_err();
-        }
-        assert_eq!(spins(&consumer), SPINS_LEAST);
-    }
 
     /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.
     #[test]
@@ -366,7 +295,7 @@ mod tests {
         let control =
             crate::protocol::Store::control(crate::protocol::Attachment::store(attachment));
         let wait = Wait::spin().for_at_most(Duration::from_millis(1));
-        let mut waiter = Waiter::new(wait, &control.space, Spins::default());
+        let mut waiter = Waiter::new(wait, &control.space);
         waiter.looks = u32::MAX.into();
         let ended = (0..100_000_000).find_map(|_| waiter.pause(attachment).err());
         assert_eq!(ended, Some(WaitEnd::TimedOut));
