@@ -40,6 +40,9 @@ pub struct Producer<A: Attachment = Mapped> {
     staged: RefCell<Vec<Staged>>,
 }
 
+/// Slots that a waiting producer would like to see free, in a ring that has many.
+const MOST_ROOM: u64 = 512;
+
 #[derive(Debug)]
 struct Staged {
     held: Held,
@@ -150,6 +153,10 @@ impl<A: Attachment> Producer<A> {
     }
 
     /// What it returns goes in registers, and counts only if the outcome is left as it was.
+    ///
+    /// A full ring has records enough to read, so nobody is kept waiting by a producer that waits
+    /// for more than a slot. One that takes each slot as it comes free follows a consumer from line
+    /// to line, and both wait for every one of them.
     #[cold]
     #[inline(never)]
     fn wait_for_slot(
@@ -159,9 +166,15 @@ impl<A: Attachment> Producer<A> {
         error: TryClaimError,
         outcome: &mut Result<(), ClaimError>,
     ) -> Held {
-        let waited = self
-            .participant
-            .wait_for(Side::Space, wait, error, || self.try_hold(len));
+        let room = MOST_ROOM.min(self.slots() / 4);
+        let mut looks = wait.looks_for_room();
+        let waited = self.participant.wait_for(Side::Space, wait, error, || {
+            if looks > 0 && !slot_ring::has_room(&self.shape, self.participant.store(), room) {
+                looks -= 1;
+                return Err(TryClaimError::Full);
+            }
+            self.try_hold(len)
+        });
         waited.unwrap_or_else(|error| {
             *outcome = Err(error);
             Held::NONE

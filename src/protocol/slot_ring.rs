@@ -243,6 +243,16 @@ pub fn claim_to_write_behind<S: Store + ?Sized>(
     Err(Refusal::Blocked { mark: position })
 }
 
+/// Whether the slot so far behind the next one is free, or was: a hint, as the tail's.
+pub fn has_room<S: Store + ?Sized>(shape: &Shape, store: &S, room: u64) -> bool {
+    // relaxed: a hint (INV-2).
+    let tail = store.control().tail.hint.load(Ordering::Relaxed);
+    let position = tail.wrapping_add(room);
+    // relaxed: nothing is taken.
+    let word = Word(shape.word(store, position).load(Ordering::Relaxed));
+    shape.laps_ahead(word, position) >= 0
+}
+
 /// The look at `closed` after the claim: see Pairing. A claim in a closed ring becomes nothing.
 ///
 /// # Errors

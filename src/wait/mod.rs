@@ -48,6 +48,8 @@ pub(crate) const BOUND: Duration = Duration::from_millis(100);
 /// another processor. One that waits for this processor gets it the sooner (`annulus bench`,
 /// blocking round trip on one processor).
 const SPINS: u64 = 32;
+/// The same of a producer that spins, for room enough to go on for a while.
+const SPINS_FOR_ROOM: u64 = 4 * SPINS;
 /// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
 const YIELDS: u64 = 4;
 /// A spinner that has a deadline reads the clock once in this many looks.
@@ -121,6 +123,18 @@ impl Wait {
         match Instant::now().checked_add(timeout) {
             Some(deadline) => self.until(deadline),
             None => self,
+        }
+    }
+}
+
+impl Wait {
+    /// How many looks may be for more room than a record needs: none that a sleep follows. Loom
+    /// sleeps at once.
+    pub(crate) fn looks_for_room(self) -> u64 {
+        match self.how {
+            _ if cfg!(loom) => 0,
+            How::Spin => SPINS_FOR_ROOM,
+            How::Yield | How::Block => SPINS,
         }
     }
 }

@@ -3,15 +3,16 @@
 
 use super::origin::announce;
 use super::{
-    Consumption, Held, Shape, abort, claim_to_write, commit, commit_from, frontier, newest_origin,
-    release, settle_origins, still_writing, take_seat,
+    Consumption, Held, Shape, abort, claim_to_write, commit, commit_from, frontier, has_room,
+    newest_origin, release, settle_origins, still_writing, take_seat,
 };
-use crate::layout::{OriginEntry, ROW_ATTACHED};
+use crate::layout::{FULL, OriginEntry, ROW_ATTACHED};
 use crate::protocol::byte_ring::Origin;
 use crate::protocol::recovery;
 use crate::protocol::{Attachment, Owner, Store};
 use crate::sync::Ordering::Relaxed;
-use crate::{Heap, mpmc};
+use crate::{Heap, Wait, mpmc};
+use std::time::Duration;
 
 const WRITER: Owner = Owner::PRODUCER;
 const READER: Owner = Owner::CONSUMER;
@@ -155,6 +156,46 @@ fn a_hint_may_lag_by_a_lap_of_a_ring_of_any_size() {
     ring.drain(SLOTS);
     ring.set_hints(0, 0);
     assert_eq!(ring.position(ring.claim()), SLOTS);
+}
+
+#[test]
+fn room_is_where_a_slot_is_free_or_was() {
+    let ring = Ring::of(8);
+    let is_room = || [0, 1, 2].map(|room| has_room(ring.shape(), ring.store(), room));
+    (0..8).for_each(|_| ring.push());
+    assert_eq!(is_room(), [false; 3], "full");
+    ring.drain(2);
+    assert_eq!(is_room(), [true, true, false]);
+    let _written = ring.claim();
+    assert_eq!(is_room(), [true, false, false]);
+    ring.set_hints(8, 0);
+    assert_eq!(is_room(), [true, true, false], "others were faster");
+}
+
+/// The slot that it would like to see free is read for ever; the one before it is not.
+#[test]
+fn a_producer_that_waits_for_room_takes_the_one_slot_there_is() {
+    for wait in [Wait::spin(), Wait::yielding(), Wait::block()] {
+        let (producer, consumer) = mpmc::Options::new(16, 8).heap().expect("memory");
+        for _ in 0..16 {
+            producer.try_push(0, b"").expect("a free slot");
+        }
+        let first = consumer.try_read().expect("the first");
+        let read_for_ever = consumer.try_read().expect("the second");
+        let refused = &consumer.participant().store().row(WRITER).counters[FULL];
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || {
+                let claim = producer.claim(8, wait.for_at_most(Duration::from_secs(20)));
+                claim.map(mpmc::Claim::abort)
+            });
+            while refused.load(Relaxed) == 0 {
+                std::hint::spin_loop();
+            }
+            first.release();
+            waiting.join().expect("no panic").expect("the first slot");
+        });
+        read_for_ever.release();
+    }
 }
 
 #[test]

@@ -74,12 +74,8 @@ fn send_records<P: Payload>(
         let sent = tx.try_send_batch(payload, next, count);
         next += sent as u64;
         if sent == 0 {
-            if waiting == Waiting::Block {
-                tx.send(payload, next, waiting);
-                next += 1;
-            } else {
-                pause(waiting);
-            }
+            tx.send(payload, next, waiting);
+            next += 1;
         }
     }
 }
