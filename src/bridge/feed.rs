@@ -48,7 +48,7 @@ pub(super) trait Feed {
     fn release(&mut self, lot: Self::Lot);
     /// Subscribers that somebody wrote down earlier.
     fn names(&self) -> Vec<String>;
-    /// Writes one down; false if there is no room.
+    /// Writes one down, once; false if there is no room.
     fn remember(&self, name: &str) -> bool;
     fn forget(&self, name: &str);
     /// What becomes readable when there may be a record, after [`arm`](Self::arm).

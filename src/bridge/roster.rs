@@ -4,6 +4,9 @@
 //! at the moment. So it writes down whom it serves. Only the ring's consumer writes here, and in an
 //! SPSC ring there is one.
 //!
+//! # Invariants
+//! 1. Each name is there once: who is counted twice is waited for in vain.
+//!
 //! # After a crash
 //! A name is there once its length is, which is stored last.
 
@@ -11,14 +14,16 @@ use crate::layout::{SUBSCRIBER_NAME_BYTES, Subscriber};
 use crate::protocol::Store;
 use crate::sync::Ordering;
 
-/// All names.
+/// All names, each once.
 pub(super) fn names<S: Store + ?Sized>(store: &S) -> Vec<String> {
-    store
-        .control()
-        .subscribers
-        .iter()
-        .filter_map(name_in)
-        .collect()
+    let entries = store.control().subscribers.iter().filter_map(name_in);
+    let mut names = Vec::new();
+    for name in entries {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn name_in(entry: &Subscriber) -> Option<String> {
@@ -33,9 +38,12 @@ fn name_in(entry: &Subscriber) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Adds one. Returns false if there is no room.
+/// Adds one, unless it is there. Returns false if there is no room.
 pub(super) fn add<S: Store + ?Sized>(store: &S, name: &str) -> bool {
     let entries = &store.control().subscribers;
+    if entries.iter().filter_map(name_in).any(|held| held == name) {
+        return true;
+    }
     let Some(entry) = entries.iter().find(|entry| name_in(entry).is_none()) else {
         return false;
     };

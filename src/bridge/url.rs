@@ -20,7 +20,7 @@ use url::Url;
 
 use super::adapter::Mode;
 use super::error::BridgeError;
-use super::frame::NAME_LIMIT;
+use super::frame::is_name;
 
 /// One end of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -281,10 +281,7 @@ fn uids(key: String, value: String) -> Result<Vec<u32>, EndError> {
 }
 
 fn name(key: String, value: String) -> Result<String, EndError> {
-    let is_name = !value.is_empty()
-        && value.len() <= NAME_LIMIT
-        && !value.chars().any(|c| c.is_control() || c.is_whitespace());
-    if is_name {
+    if is_name(&value) {
         Ok(value)
     } else {
         Err(wrong(key, value, "1 to 56 bytes without white space"))

@@ -181,3 +181,39 @@ fn a_slow_one_gets_a_counted_gap_and_the_others_everything() {
         drop(sends);
     }
 }
+
+/// A receiver that is refused for what it holds is nobody: its name takes no place, and is not there
+/// twice when it comes with something else, which would hold the ring for one that never comes.
+#[test]
+fn who_is_refused_is_not_remembered() {
+    let place = Place::new();
+    let (a, b) = (place.ring("a", 1 << 16), place.ring("b", 1 << 16));
+    let other = place.ring("other", 1 << 16);
+    let listen = format!("unix-listen:{}", place.path("s").display());
+    let dial = format!("unix:{}?name=one", place.path("s").display());
+    push(&mut producer(&other), 0..10);
+    let sends = Running::new(&ring_end(&other), &listen);
+    sends.at();
+    let receives = Running::new(&dial, &ring_end(&b));
+    wait_until("it holds another ring's", || committed(&b) == 10);
+    assert!(receives.stop().all_confirmed && sends.stop().all_confirmed);
+
+    push(&mut producer(&a), 0..10);
+    let sends = Running::new(&ring_end(&a), &listen);
+    sends.at();
+    for _ in 0..2 {
+        let refused = Running::new(&dial, &ring_end(&b)).end().unwrap_err();
+        assert!(refused.to_string().contains("another ring"), "{refused}");
+    }
+    let told = format!("{}?accept-other-source=yes", ring_end(&b));
+    let receives = Running::new(&dial, &told);
+    wait_until("it is served", || released(&a) == 10);
+    assert!(sends.stop().all_confirmed);
+    // The next bridge knows it from the ring's file.
+    let sends = Running::new(&ring_end(&a), &listen);
+    sends.at();
+    push(&mut producer(&a), 10..20);
+    wait_until("nobody else is waited for", || released(&a) == 20);
+    assert_eq!(sends.figures().wanted, 1);
+    assert!(receives.stop().all_confirmed && sends.stop().all_confirmed);
+}

@@ -80,6 +80,7 @@ fn sender(silence: Duration) -> (Place, Running, String) {
     push(&mut producer(&path), 0..10);
     let by = Settings {
         silence,
+        drain_timeout: Duration::from_millis(50),
         ..settings()
     };
     let sends = Running::with(&ring_end(&path), "tcp-listen://127.0.0.1:0", by).unwrap();
@@ -168,6 +169,15 @@ fn a_sender_says_why_it_does_not_serve() {
         ..hello()
     };
     assert_eq!(refusal(stranger), Code::NotInvited);
+    // A name that `forget=` could not say.
+    for name in ["", "two words", "line\n", "bell\x07"] {
+        let (_place, sends, at) = sender(PATIENCE);
+        let mut peer = Peer::new(TcpStream::connect(&at).unwrap());
+        peer.say(&Frame::Hello(Hello { name, ..hello() }));
+        let (code, text) = peer.until_refused();
+        assert!(code == Code::NotInvited && text.contains("white space"));
+        drop(sends);
+    }
     let short = Hello {
         largest_record: 7,
         ..hello()

@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use crate::bridge::error::{BridgeError, LinkError};
 use crate::bridge::feed::Feed;
-use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome};
+use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome, is_name};
 use crate::bridge::link::Link;
 use crate::bridge::report::Event;
 use crate::bridge::subscriber::{Session, Subscriber};
 
 use super::Sending;
 use crate::bridge::clock::millis;
+
+/// Number of the record at which a caller begins, or why it is not served.
+type Terms = Result<u64, (Code, &'static str)>;
 
 impl<F: Feed> Sending<'_, F> {
     /// Reads a caller's hello. Returns whether anything moved.
@@ -109,21 +112,32 @@ impl<F: Feed> Sending<'_, F> {
         })
     }
 
-    /// Where a caller goes on, or why it does not.
-    fn terms(
-        &mut self,
-        hello: &Hello<'_>,
-        name: &str,
-    ) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
+    /// Where a caller goes on, or why it does not. Only who is served is written down.
+    fn terms(&mut self, hello: &Hello<'_>, name: &str) -> Result<Terms, BridgeError> {
         if hello.version != VERSION {
             return Ok(Err((Code::Version, "this end speaks version 1")));
         }
-        let known = self.subscribers.iter().any(|one| one.name == name);
-        let room = self.subscribers.len() < self.required;
-        if name.is_empty() || !known && (!room || !self.feed.remember(name)) {
-            let text = "this ring is held for subscribers of other names";
+        if !is_name(name) {
+            let text = "a subscriber's name has 1 to 56 bytes, and no white space";
             return Ok(Err((Code::NotInvited, text)));
         }
+        let known = self.subscribers.iter().any(|one| one.name == name);
+        let others = "this ring is held for subscribers of other names";
+        if !known && self.subscribers.len() >= self.required {
+            return Ok(Err((Code::NotInvited, others)));
+        }
+        let next = match self.begins_at(hello)? {
+            Ok(next) => next,
+            refused => return Ok(refused),
+        };
+        if !known && !self.feed.remember(name) {
+            return Ok(Err((Code::NotInvited, others)));
+        }
+        Ok(Ok(next))
+    }
+
+    /// Where a receiver goes on by what it holds.
+    fn begins_at(&mut self, hello: &Hello<'_>) -> Result<Terms, BridgeError> {
         let ours = self.feed.stream();
         match hello.stream {
             None => Ok(Ok(self.released)),
@@ -144,7 +158,7 @@ impl<F: Feed> Sending<'_, F> {
     }
 
     /// Where to go on for one that wants `wanted` next: there, or behind what is released.
-    fn place(&mut self, wanted: u64) -> Result<Result<u64, (Code, &'static str)>, BridgeError> {
+    fn place(&mut self, wanted: u64) -> Result<Terms, BridgeError> {
         while self.feed.next() < wanted {
             if !self.read_lot()? {
                 let text = "the receiver holds records that this ring does not have";
