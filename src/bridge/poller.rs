@@ -14,6 +14,8 @@ pub(super) enum For {
     Reading,
     /// Reading too: whoever writes must see that its peer has gone.
     Writing,
+    /// Nothing is to be read now, and a peer that has gone shows in the writing.
+    WritingAlone,
 }
 
 /// Descriptors, and whether each may go on.
@@ -28,6 +30,7 @@ impl<'fd> Poller<'fd> {
         let flags = match what {
             For::Reading => PollFlags::POLLIN,
             For::Writing => PollFlags::POLLIN | PollFlags::POLLOUT,
+            For::WritingAlone => PollFlags::POLLOUT,
         };
         self.fds.push(PollFd::new(fd, flags));
         self.fds.len() - 1

@@ -8,6 +8,8 @@
 //! # Invariants
 //! 1. A record is committed only if it is the next one of its stream.
 //! 2. An ack is said after the commit that it is about.
+//! 3. What is kept of a connection is bounded: what one read brings behind a frame that does not fit
+//!    into the ring, and one ack that the socket does not take.
 
 mod taking;
 
@@ -49,6 +51,8 @@ struct Session {
     done: (usize, u64),
     /// Everything before it was acknowledged.
     acked: u64,
+    /// Records before this number may come.
+    credit: u64,
     is_full: bool,
     beat: Duration,
     /// The stream has ended, which is to be told yet.
@@ -114,11 +118,13 @@ impl Receiving<'_> {
                 let ring = ring.map_err(BridgeError::system("watch the ring"))?;
                 poller.add(ring, For::Reading);
             }
-            if session.link.has_more() {
-                socket = Some(poller.add(session.link.as_fd(), For::Writing));
-            } else if !session.is_full {
-                socket = Some(poller.add(session.link.as_fd(), For::Reading));
-            }
+            let what = match (session.link.has_more(), session.is_full) {
+                (true, true) => Some(For::WritingAlone),
+                (true, false) => Some(For::Writing),
+                (false, true) => None,
+                (false, false) => Some(For::Reading),
+            };
+            socket = what.map(|what| poller.add(session.link.as_fd(), what));
         }
         let ready = poller.wait(timeout)?;
         let now = now();
@@ -175,6 +181,7 @@ impl Receiving<'_> {
             return Ok(());
         };
         let largest_record = self.intake.largest_record();
+        session.credit = self.intake.next().wrapping_add(settings.window_records);
         session.link.say(&Frame::Hello(Hello {
             version: VERSION,
             stream: self.intake.stream(),
@@ -182,7 +189,7 @@ impl Receiving<'_> {
             next: self.intake.next(),
             largest_record,
             largest_frame: largest_frame(largest_record, settings.batch_bytes),
-            credit: self.intake.next().wrapping_add(settings.window_records),
+            credit: session.credit,
             silence_ms: millis(settings.silence),
             name: &self.name,
         }));
@@ -194,8 +201,10 @@ impl Receiving<'_> {
         let Some(session) = &mut self.session else {
             return Ok(false);
         };
-        // While it is to stop, what has come is committed, and nothing more is read.
-        let mut moved = readable && self.ending.is_none() && session.link.read(now)?;
+        // What does not fit into the ring waits where it is, and what comes behind it in the
+        // socket. While this end is to stop, what has come is committed, and nothing more is read.
+        let reads = readable && !session.is_full && self.ending.is_none();
+        let mut moved = reads && session.link.read(now)?;
         while let Turn::Next = self.take_frame()? {
             moved = true;
         }
@@ -205,11 +214,14 @@ impl Receiving<'_> {
         let Some(session) = &mut self.session else {
             return Ok(moved);
         };
-        if session.welcomed && session.acked != next {
+        session.link.write(&[], now)?;
+        // One at a time: when it is out, the newest one says all of them.
+        if session.welcomed && session.acked != next && !session.link.has_more() {
             session.acked = next;
+            session.credit = session.credit.max(next.wrapping_add(window));
             session.link.say(&Frame::Ack {
                 confirmed: next,
-                credit: next.wrapping_add(window),
+                credit: session.credit,
             });
             moved = true;
         }
@@ -339,6 +351,7 @@ impl Session {
             welcomed: false,
             done: (0, 0),
             acked: 0,
+            credit: 0,
             is_full: false,
             beat: Duration::from_secs(1),
             over: false,

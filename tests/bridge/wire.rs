@@ -1,8 +1,11 @@
 //! A peer that was written for these tests: it keeps to the protocol, or does not.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use annulus::Wait;
 
 use annulus::bridge::Settings;
 use annulus::bridge::frame::{
@@ -14,14 +17,16 @@ use crate::rig::{
     wait_until,
 };
 
-struct Peer(TcpStream);
+struct Peer<S = TcpStream>(S);
 
 impl Peer {
     fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
     }
+}
 
+impl<S: Read + Write> Peer<S> {
     fn say(&mut self, frame: &Frame<'_>) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
@@ -236,17 +241,44 @@ fn receiver(path: &std::path::Path, server: &TcpListener, next: u64) -> (Running
 
 fn answer(server: &TcpListener, next: u64) -> (Peer, u64) {
     let mut peer = Peer::new(server.accept().unwrap().0);
-    let wanted = peer.until(|frame| match frame {
-        Frame::Hello(hello) => Some(hello.next),
-        _ => None,
-    });
-    peer.say(&Frame::Welcome(Welcome {
-        stream: STREAM,
-        next,
-        largest_record: 100,
-        silence_ms: 60_000,
-    }));
+    let wanted = peer.welcome(next);
     (peer, wanted)
+}
+
+impl<S: Read + Write> Peer<S> {
+    /// Hears the hello, and answers it. Returns what was wanted.
+    fn welcome(&mut self, next: u64) -> u64 {
+        let wanted = self.until(|frame| match frame {
+            Frame::Hello(hello) => Some(hello.next),
+            _ => None,
+        });
+        self.say(&Frame::Welcome(Welcome {
+            stream: STREAM,
+            next,
+            largest_record: 100,
+            silence_ms: 60_000,
+        }));
+        wanted
+    }
+
+    #[track_caller]
+    fn until_acked(&mut self, number: u64) {
+        self.until(|frame| {
+            matches!(frame, Frame::Ack { confirmed, .. } if *confirmed == number).then_some(())
+        });
+    }
+}
+
+/// A frame of records.
+fn data(first: u64, count: u32, records: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Frame::Data {
+        first,
+        count,
+        records,
+    }
+    .encode(&mut bytes);
+    bytes
 }
 
 fn records(count: u32) -> Vec<u8> {
@@ -264,28 +296,12 @@ fn a_receiver_takes_the_next_records_and_no_others() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let (receives, mut peer, wanted) = receiver(&path, &server, 100);
     assert_eq!(wanted, 0);
-    let ack = |confirmed: u64| {
-        move |frame: &Frame<'_>| {
-            matches!(frame, Frame::Ack { confirmed: found, .. } if *found == confirmed)
-                .then_some(())
-        }
-    };
-    let data = |first: u64, count: u32, records: &[u8]| {
-        let mut bytes = Vec::new();
-        Frame::Data {
-            first,
-            count,
-            records,
-        }
-        .encode(&mut bytes);
-        bytes
-    };
     let three = records(3);
     peer.0.write_all(&data(100, 3, &three)).unwrap();
-    peer.until(ack(103));
+    peer.until_acked(103);
     peer.say(&Frame::Gap { from: 103, to: 110 });
     peer.0.write_all(&data(110, 3, &three)).unwrap();
-    peer.until(ack(113));
+    peer.until_acked(113);
     assert_eq!(committed(&path), 6);
     // Each of these ends the connection, and the next one goes on where this one was.
     for wrong in [
@@ -314,4 +330,78 @@ fn a_receiver_takes_the_next_records_and_no_others() {
     let mut consumer = consumer(&path);
     let tags: Vec<u32> = std::iter::from_fn(|| consumer.try_pop(&mut bytes).ok()).collect();
     assert_eq!(tags, [0, 1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn a_receiver_takes_no_more_than_it_has_asked_for() {
+    let place = Place::new();
+    let path = place.ring("b", 1 << 16);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let by = Settings {
+        window_records: 5,
+        ..settings()
+    };
+    let url = format!("tcp://{}", server.local_addr().unwrap());
+    let _receives = Running::with(&url, &ring_end(&path), by).unwrap();
+    let (mut peer, _) = answer(&server, 0);
+    peer.0.write_all(&data(0, 5, &records(5))).unwrap();
+    peer.until_acked(5);
+    peer.0.write_all(&data(5, 6, &records(6))).unwrap();
+    let (code, text) = peer.until_refused();
+    assert!(code == Code::Protocol && text.contains("more than it may"));
+    assert_eq!(committed(&path), 5);
+}
+
+/// A sender that reads no acks, and a ring that nobody reads: what it goes on sending stays in its
+/// socket. When both read again everything is there, and one ack says all that none was said of.
+#[test]
+fn a_full_receiver_reads_nothing_while_an_ack_waits() {
+    const MUCH: usize = 4 << 20;
+    let place = Place::new();
+    let path = place.ring("b", 4096);
+    let server = UnixListener::bind(place.path("s")).unwrap();
+    let url = format!("unix:{}", place.path("s").display());
+    let _receives = Running::new(&url, &ring_end(&path));
+    let stream = server.accept().unwrap().0;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut peer = Peer(stream);
+    peer.welcome(0);
+    let mut consumer = consumer(&path);
+    let (mut bytes, mut next) = (Vec::new(), 0);
+    // More acks than a socket holds, each for a record of its own.
+    while next < 2000 {
+        peer.0.write_all(&data(next, 1, &records(1))).unwrap();
+        let wait = Wait::block().for_at_most(PATIENCE);
+        consumer.pop(&mut bytes, wait).unwrap();
+        next += 1;
+    }
+    // Far more than the ring and the sockets hold, none of it beyond the credit.
+    peer.0.set_nonblocking(true).unwrap();
+    let mut frame = data(next, 1000, &records(1000));
+    let (mut at, mut sent, mut moved) = (0, 0, Instant::now());
+    while moved.elapsed() < Duration::from_secs(1) {
+        match peer.0.write(&frame[at..]) {
+            Ok(count) => {
+                (at, sent, moved) = (at + count, sent + count, Instant::now());
+                assert!(sent < MUCH, "it reads on, and keeps all of that");
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        if at == frame.len() {
+            next += 1000;
+            (frame, at) = (data(next, 1000, &records(1000)), 0);
+        }
+        std::thread::yield_now();
+    }
+    next += 1000;
+    peer.0.set_nonblocking(false).unwrap();
+    let mut others = Peer(peer.0.try_clone().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| peer.0.write_all(&frame[at..]).unwrap());
+        scope.spawn(move || others.until_acked(next));
+        for _ in 2000..next {
+            let wait = Wait::block().for_at_most(PATIENCE);
+            consumer.pop(&mut bytes, wait).unwrap();
+        }
+    });
 }

@@ -64,6 +64,9 @@ impl Receiving<'_> {
                 if first.wrapping_add(done) != self.intake.next() {
                     return Err(LinkError::Nonsense("sends other records than the next").into());
                 }
+                if first.saturating_add(count.into()) > session.credit {
+                    return Err(LinkError::Nonsense("sends more than it may").into());
+                }
                 let taken = self.intake.commit(&records[bytes..])?;
                 self.summary.confirmed += taken.records;
                 let bytes = bytes + taken.bytes;
