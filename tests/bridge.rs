@@ -8,6 +8,8 @@ mod fan_out;
 mod figures;
 #[path = "bridge/frames.rs"]
 mod frames;
+#[path = "bridge/greeting.rs"]
+mod greeting;
 #[path = "bridge/plain.rs"]
 mod plain;
 #[path = "bridge/proxy.rs"]

@@ -88,6 +88,11 @@ impl BridgeError {
         move |source| Self::System { step, source }
     }
 
+    /// The ring cannot be waited for.
+    pub(super) fn unwatched(source: io::Error) -> Self {
+        Self::system("watch the ring")(source)
+    }
+
     /// What one may do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
@@ -146,6 +151,12 @@ pub enum LinkError {
     /// Nothing was heard of the peer.
     #[error("the peer is silent for {} ms", .0.as_millis())]
     Silent(Duration),
+    /// It did not say who it is, or not to the end.
+    #[error("the peer has not introduced itself within {} ms", .0.as_millis())]
+    Unintroduced(Duration),
+    /// It was the one that had taken longest to say who it is.
+    #[error("too many others call, and the peer has not introduced itself")]
+    Crowded,
     /// Another connection has taken its place.
     #[error("the same subscriber has connected again")]
     Superseded,

@@ -5,7 +5,7 @@
 //!    then all of it is delivered again.
 //! 2. Records are numbered without gaps in the order in which they are read.
 
-use std::io;
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
 use super::error::BridgeError;
@@ -46,15 +46,17 @@ pub(super) trait Feed {
     fn bytes<'f>(&'f self, lot: &'f Self::Lot) -> &'f [u8];
     /// Gives back the oldest lot.
     fn release(&mut self, lot: Self::Lot);
+    /// Gives back the first `records` of the oldest lot, which have `bytes`: it is what is left.
+    fn release_first(&mut self, lot: &mut Self::Lot, bytes: usize, records: u64);
     /// Subscribers that somebody wrote down earlier.
     fn names(&self) -> Vec<String>;
     /// Writes one down, once; false if there is no room.
     fn remember(&self, name: &str) -> bool;
     fn forget(&self, name: &str);
     /// What becomes readable when there may be a record, after [`arm`](Self::arm).
-    fn descriptor(&self) -> io::Result<BorrowedFd<'_>>;
-    fn arm(&self) -> io::Result<()>;
-    fn check(&self) -> Result<(), BridgeError>;
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, BridgeError>;
+    /// Fails if the ring is not there any more.
+    fn arm(&self) -> Result<(), BridgeError>;
 }
 
 fn failed<L>(error: TryReadError) -> Result<Read<L>, BridgeError> {
@@ -144,6 +146,11 @@ impl Feed for Bytes {
         self.consumer.release_to(lot.end());
     }
 
+    fn release_first(&mut self, lot: &mut spsc::Run, bytes: usize, records: u64) {
+        *lot = lot.behind(bytes as u64, records);
+        self.consumer.release_to(lot.start());
+    }
+
     fn names(&self) -> Vec<String> {
         roster::names(self.consumer.participant().store())
     }
@@ -156,18 +163,14 @@ impl Feed for Bytes {
         roster::remove(self.consumer.participant().store(), name);
     }
 
-    fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        self.consumer.descriptor()
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, BridgeError> {
+        self.consumer.descriptor().map_err(BridgeError::unwatched)
     }
 
-    fn arm(&self) -> io::Result<()> {
-        self.consumer.arm()
-    }
-
-    fn check(&self) -> Result<(), BridgeError> {
-        self.consumer
-            .loss()
-            .map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+    fn arm(&self) -> Result<(), BridgeError> {
+        self.consumer.arm().map_err(BridgeError::unwatched)?;
+        let loss = self.consumer.loss();
+        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
     }
 }
 
@@ -185,7 +188,7 @@ pub(super) struct Slots<'c> {
 #[derive(Debug)]
 pub(super) struct Held<'c> {
     bytes: Vec<u8>,
-    records: Vec<mpmc::Record<'c>>,
+    records: VecDeque<mpmc::Record<'c>>,
 }
 
 impl Drop for Held<'_> {
@@ -254,13 +257,13 @@ impl<'c> Feed for Slots<'c> {
     fn read(&mut self, max_bytes: u64) -> Result<Read<Held<'c>>, BridgeError> {
         let mut lot = Held {
             bytes: Vec::new(),
-            records: Vec::new(),
+            records: VecDeque::new(),
         };
         while self.held < self.fair() && (lot.bytes.len() as u64) < max_bytes {
             match self.consumer.try_read() {
                 Ok(record) => {
                     put_record(&mut lot.bytes, record.tag(), &record);
-                    lot.records.push(record);
+                    lot.records.push_back(record);
                     self.held += 1;
                 }
                 Err(error) if lot.records.is_empty() => return failed(error),
@@ -280,9 +283,16 @@ impl<'c> Feed for Slots<'c> {
     }
 
     fn release(&mut self, mut lot: Held<'c>) {
-        self.held -= lot.records.len() as u64;
-        for record in lot.records.drain(..) {
-            record.release();
+        let rest = lot.records.len() as u64;
+        self.release_first(&mut lot, 0, rest);
+    }
+
+    fn release_first(&mut self, lot: &mut Held<'c>, _bytes: usize, records: u64) {
+        self.held -= records;
+        for _ in 0..records {
+            if let Some(record) = lot.records.pop_front() {
+                record.release();
+            }
         }
     }
 
@@ -297,17 +307,13 @@ impl<'c> Feed for Slots<'c> {
 
     fn forget(&self, _name: &str) {}
 
-    fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        self.consumer.descriptor()
+    fn descriptor(&self) -> Result<BorrowedFd<'_>, BridgeError> {
+        self.consumer.descriptor().map_err(BridgeError::unwatched)
     }
 
-    fn arm(&self) -> io::Result<()> {
-        self.consumer.arm()
-    }
-
-    fn check(&self) -> Result<(), BridgeError> {
-        self.consumer
-            .loss()
-            .map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+    fn arm(&self) -> Result<(), BridgeError> {
+        self.consumer.arm().map_err(BridgeError::unwatched)?;
+        let loss = self.consumer.loss();
+        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
     }
 }

@@ -258,8 +258,7 @@ fn checksum(kind: u8, len: u32, parts: &[&[u8]]) -> u32 {
         .fold(crc, |crc, part| crc32c::crc32c_append(crc, part))
 }
 
-/// Whether a subscriber can be called that. One with white space could neither be read from a log nor
-/// be written where names are written.
+/// Whether a subscriber can be called that: what no option can say can never be given up.
 pub(super) fn is_name(name: &str) -> bool {
     let is_odd = |c: char| c.is_control() || c.is_whitespace();
     !name.is_empty() && name.len() <= NAME_LIMIT && !name.chars().any(is_odd)

@@ -2,7 +2,6 @@
 //! the ring that they come from. A byte ring takes a frame's records in one batch, a slot ring one
 //! after the other.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::error::{BridgeError, LinkError};
@@ -135,17 +134,15 @@ impl Intake {
         }
     }
 
-    pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        either!(&self.writing, producer => producer.descriptor())
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, BridgeError> {
+        either!(&self.writing, producer => producer.descriptor()).map_err(BridgeError::unwatched)
     }
 
-    pub(super) fn arm(&self) -> io::Result<()> {
-        either!(&self.writing, producer => producer.arm())
-    }
-
-    pub(super) fn check(&self) -> Result<(), BridgeError> {
-        either!(&self.writing, producer => producer.loss())
-            .map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+    /// From here on the descriptor tells of new room. Fails if the ring is not there any more.
+    pub(super) fn arm(&self) -> Result<(), BridgeError> {
+        either!(&self.writing, producer => producer.arm()).map_err(BridgeError::unwatched)?;
+        let loss = either!(&self.writing, producer => producer.loss());
+        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
     }
 }
 

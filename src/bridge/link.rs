@@ -159,6 +159,11 @@ impl Link {
         self.lent = bytes;
     }
 
+    /// How many of the lent bytes are still to be written.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
     /// Whether records are being written.
     pub(super) fn is_lent(&self) -> bool {
         self.lent > 0

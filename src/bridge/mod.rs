@@ -193,11 +193,14 @@ impl Bridge {
                  was not confirmed when this bridge dies is sent again"
             }
             (Ring::Into(..), _) => {
-                "at most once: a plain sender is told nothing, and does not know where to go on"
+                "what a plain sender sends is committed once, but for what was under way when the \
+                 connection or this bridge ended: the sender is told nothing, and cannot know \
+                 where to go on"
             }
             (_, _) => {
-                "at most once: a plain receiver confirms nothing; a record is released when the \
-                 kernel has taken it"
+                "none: a plain receiver confirms nothing, and a record is released when the kernel \
+                 has taken all of it; one may be lost on its way from there when the connection \
+                 ends, and sent twice when this bridge is killed"
             }
         }
     }
@@ -219,22 +222,16 @@ impl Bridge {
             settings,
             gauges,
         } = self;
+        let plain = socket.framing != Framing::Annulus;
         let port: Box<dyn Port> = match &socket.address {
             Address::Tcp { host, port } => {
-                Box::new(adapter::tcp::TcpPort::new(host, *port, socket.mode))
+                // A bridge says that it is there; of others only the kernel can ask.
+                let asks = plain.then_some(settings.silence);
+                Box::new(adapter::tcp::TcpPort::new((host, *port), socket.mode, asks))
             }
             Address::Unix { path } => Box::new(adapter::unix::UnixPort::new(path, socket.mode)),
         };
-        let around = Around {
-            port,
-            socket: &socket,
-            settings: &settings,
-            gauges: &gauges,
-            forbidden: Vec::new(),
-            stop,
-            report,
-        };
-        let plain = socket.framing != Framing::Annulus;
+        let around = Around::new(port, (&socket, &settings), &gauges, stop, report);
         match ring {
             Ring::FromBytes(consumer) if plain => plain::send(feed::Bytes::new(consumer), around),
             Ring::FromBytes(consumer) => send::run(feed::Bytes::new(consumer), around),

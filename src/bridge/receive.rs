@@ -8,16 +8,16 @@
 //! # Invariants
 //! 1. A record is committed only if it is the next one of its stream.
 //! 2. An ack is said after the commit that it is about.
-//! 3. What is kept of a connection is bounded: what one read brings behind a frame that does not fit
-//!    into the ring, and one ack that the socket does not take.
+//! 3. What is kept of a connection is bounded: what one read brings behind a frame that does not
+//!    fit into the ring, and one ack that the socket does not take.
 
 mod taking;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::around::{Around, Told};
-use super::clock::{Backoff, millis, now};
+use super::around::{Around, Driver, drive};
+use super::clock::{millis, now};
 use super::error::{BridgeError, Fault, LinkError};
 use super::frame::{Code, Frame, Hello, VERSION, largest_frame};
 use super::intake::Intake;
@@ -26,9 +26,6 @@ use super::poller::{For, Poller};
 use super::report::{Event, Summary};
 use taking::Turn;
 
-/// Longest wait: whether the ring still has a name is looked at as often.
-const BOUND: Duration = Duration::from_millis(250);
-
 struct Receiving<'b> {
     intake: Intake,
     around: Around<'b>,
@@ -36,16 +33,14 @@ struct Receiving<'b> {
     /// Goes on behind another ring's records.
     accept: bool,
     session: Option<Session>,
-    backoff: Backoff,
-    told: Told,
-    /// Until when what has come is to be committed.
-    ending: Option<Instant>,
     summary: Summary,
 }
 
 /// One connection.
 struct Session {
     link: Link,
+    /// When it began.
+    since: Instant,
     welcomed: bool,
     /// How far the frame at hand is committed: bytes of its records, and records.
     done: (usize, u64),
@@ -67,56 +62,48 @@ pub(super) fn run(
 ) -> Result<Summary, BridgeError> {
     around.listen()?;
     let name = around.socket.name.clone();
-    let mut receiving = Receiving {
+    drive(Receiving {
         name: name.unwrap_or_else(|| intake.name()),
-        backoff: Backoff::new(
-            around.settings.backoff_first,
-            around.settings.backoff_longest,
-        ),
         intake,
         around,
         accept,
         session: None,
-        told: Told::Nothing,
-        ending: None,
         summary: Summary::default(),
-    };
-    let mut timeout = Duration::ZERO;
-    let mut armed = false;
-    loop {
-        // Ends by the end of the stream, or by a stop and its deadline.
-        let moved = receiving.turn(timeout)?;
-        receiving.tell_figures();
-        if let Some(summary) = receiving.is_done() {
-            return Ok(summary);
-        }
-        if moved {
-            (timeout, armed) = (Duration::ZERO, false);
-        } else if armed {
-            (timeout, armed) = (receiving.until_next(), false);
-        } else {
-            let arm = receiving.intake.arm();
-            arm.map_err(BridgeError::system("watch the ring"))?;
-            (timeout, armed) = (Duration::ZERO, true);
-            receiving.intake.check()?;
-        }
+    })
+}
+
+impl Driver for Receiving<'_> {
+    fn turn(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
+        let moved = self.wait(timeout)?;
+        self.tell_figures();
+        Ok(moved)
+    }
+
+    fn is_done(&mut self) -> Result<Option<Summary>, BridgeError> {
+        Ok(self.end())
+    }
+
+    fn arm(&mut self) -> Result<(), BridgeError> {
+        self.intake.arm()
+    }
+
+    fn until_next(&self) -> Duration {
+        let session = self.session.iter();
+        let silent = session.filter(|session| !session.link.has_more());
+        let beats = silent.map(|session| session.link.said() + session.beat);
+        self.around.until_next(!self.is_taken(), beats)
     }
 }
 
 impl Receiving<'_> {
-    fn turn(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
+    /// Waits for any descriptor, then deals with the network. Returns whether anything moved.
+    fn wait(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
         let mut poller = Poller::default();
-        let is_new = self.ending.is_none();
-        let stop = is_new.then(|| poller.add(self.around.stop, For::Reading));
-        if let Some(listener) = self.around.port.descriptor() {
-            poller.add(listener, For::Reading);
-        }
+        let watched = self.around.watch(&mut poller, true);
         let mut socket = None;
         if let Some(session) = &self.session {
             if session.is_full {
-                let ring = self.intake.descriptor();
-                let ring = ring.map_err(BridgeError::system("watch the ring"))?;
-                poller.add(ring, For::Reading);
+                poller.add(self.intake.descriptor()?, For::Reading);
             }
             let what = match (session.link.has_more(), session.is_full) {
                 (true, true) => Some(For::WritingAlone),
@@ -128,11 +115,10 @@ impl Receiving<'_> {
         }
         let ready = poller.wait(timeout)?;
         let now = now();
-        if stop.is_some_and(|stop| ready[stop]) {
-            self.ending = Some(now + self.around.settings.drain_timeout);
+        if self.around.woke(&watched, &ready, now) {
             (self.around.report)(&Event::Draining { unconfirmed: 0 });
         }
-        let mut moved = self.connect(now)?;
+        let mut moved = self.connect(now);
         let readable = socket.is_some_and(|socket| ready[socket]);
         match self.go_on(readable, now) {
             Ok(any) => moved |= any,
@@ -145,55 +131,49 @@ impl Receiving<'_> {
         Ok(moved)
     }
 
-    /// Calls, or answers who has called.
-    fn connect(&mut self, now: Instant) -> Result<bool, BridgeError> {
-        let record = self.intake.largest_record();
-        let limit = largest_frame(record, self.around.settings.batch_bytes);
-        if !self.around.port.dials() {
-            while let Some(connected) = self.around.accept() {
-                let mut link = Link::new(connected, limit, now);
-                if self.session.is_some() || self.ending.is_some() {
-                    let text = "another sender is being served";
-                    let code = Code::Busy;
-                    link.part(&Frame::Refusal { code, text });
-                } else {
-                    self.session = Some(Session::new(link));
-                    return self.greet().map(|()| true);
-                }
-            }
-            return Ok(false);
-        }
-        if self.session.is_some() || self.ending.is_some() || now < self.backoff.due() {
-            return Ok(false);
-        }
-        let Some(connected) = self.around.dial(&mut self.told) else {
-            self.backoff.failed(now);
-            return Ok(false);
-        };
-        self.session = Some(Session::new(Link::new(connected, limit, now)));
-        self.greet().map(|()| true)
+    /// Whether nobody else is served at the moment.
+    fn is_taken(&self) -> bool {
+        self.session.is_some() || self.around.ending.is_some()
     }
 
-    /// Says who we are, what we hold, and what we take.
-    fn greet(&mut self) -> Result<(), BridgeError> {
-        let settings = self.around.settings;
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        let largest_record = self.intake.largest_record();
-        session.credit = self.intake.next().wrapping_add(settings.window_records);
-        session.link.say(&Frame::Hello(Hello {
-            version: VERSION,
-            stream: self.intake.stream(),
-            accepts_other: self.accept,
-            next: self.intake.next(),
-            largest_record,
-            largest_frame: largest_frame(largest_record, settings.batch_bytes),
-            credit: session.credit,
-            silence_ms: millis(settings.silence),
-            name: &self.name,
-        }));
-        Ok(())
+    /// Calls, or answers who has called.
+    fn connect(&mut self, now: Instant) -> bool {
+        let calls = self.around.dials();
+        if calls && self.is_taken() {
+            return false;
+        }
+        let record = self.intake.largest_record();
+        let limit = largest_frame(record, self.around.settings.batch_bytes);
+        let mut moved = false;
+        while let Some(connected) = self.around.connected(now) {
+            let mut link = Link::new(connected, limit, now);
+            if self.is_taken() {
+                let text = "another sender is being served";
+                let code = Code::Busy;
+                link.part(&Frame::Refusal { code, text });
+                continue;
+            }
+            let session = self.session.insert(Session::new(link, now));
+            moved = true;
+            // Says who we are, what we hold, and what we take.
+            let settings = self.around.settings;
+            session.credit = self.intake.next().wrapping_add(settings.window_records);
+            session.link.say(&Frame::Hello(Hello {
+                version: VERSION,
+                stream: self.intake.stream(),
+                accepts_other: self.accept,
+                next: self.intake.next(),
+                largest_record: record,
+                largest_frame: limit,
+                credit: session.credit,
+                silence_ms: millis(settings.silence),
+                name: &self.name,
+            }));
+            if calls {
+                break;
+            }
+        }
+        moved
     }
 
     /// Reads, commits, acknowledges, writes. Returns whether anything moved.
@@ -203,7 +183,7 @@ impl Receiving<'_> {
         };
         // What does not fit into the ring waits where it is, and what comes behind it in the
         // socket. While this end is to stop, what has come is committed, and nothing more is read.
-        let reads = readable && !session.is_full && self.ending.is_none();
+        let reads = readable && !session.is_full && self.around.ending.is_none();
         let mut moved = reads && session.link.read(now)?;
         while let Turn::Next = self.take_frame()? {
             moved = true;
@@ -236,10 +216,14 @@ impl Receiving<'_> {
             // there is room again.
             session.link.excuse(now);
         }
-        match session.link.silence(now, silence) {
-            Some(silence) => Err(LinkError::Silent(silence).into()),
-            None => Ok(moved),
+        // Bytes that come one by one are no welcome.
+        if !session.welcomed && now.saturating_duration_since(session.since) >= silence {
+            return Err(LinkError::Unintroduced(silence).into());
         }
+        if let Some(silence) = session.link.silence(now, silence) {
+            return Err(LinkError::Silent(silence).into());
+        }
+        Ok(moved)
     }
 
     fn peer(&self) -> String {
@@ -248,7 +232,7 @@ impl Receiving<'_> {
     }
 
     fn hang_up(&mut self, why: &LinkError) {
-        self.backoff.failed(now());
+        self.around.backoff.failed(now());
         let Some(mut session) = self.session.take() else {
             return;
         };
@@ -279,7 +263,7 @@ impl Receiving<'_> {
         error
     }
 
-    fn is_done(&mut self) -> Option<Summary> {
+    fn end(&mut self) -> Option<Summary> {
         let over = self
             .session
             .as_ref()
@@ -290,7 +274,7 @@ impl Receiving<'_> {
             (self.summary.ended, self.summary.all_confirmed) = (true, true);
             return Some(self.summary);
         }
-        let deadline = self.ending?;
+        let deadline = self.around.ending?;
         let now = now();
         let pending = self
             .session
@@ -319,35 +303,18 @@ impl Receiving<'_> {
         let again = self.summary.connections.saturating_sub(1);
         gauges.reconnects.set(again);
         gauges.count(&self.summary);
-        if self.ending.is_some() {
+        if self.around.ending.is_some() {
             gauges.drains();
         }
         gauges.turn(now(), next, is_idle);
     }
-
-    fn until_next(&self) -> Duration {
-        let now = now();
-        let mut until = BOUND;
-        let mut by = |due: Instant| until = until.min(due.saturating_duration_since(now));
-        if let Some(deadline) = self.ending {
-            by(deadline);
-        }
-        match &self.session {
-            Some(session) if !session.link.has_more() => by(session.link.said() + session.beat),
-            Some(_) => {}
-            None if self.around.port.dials() => {
-                by(self.backoff.due().max(now + Duration::from_millis(1)));
-            }
-            None => {}
-        }
-        until
-    }
 }
 
 impl Session {
-    fn new(link: Link) -> Self {
+    fn new(link: Link, since: Instant) -> Self {
         Self {
             link,
+            since,
             welcomed: false,
             done: (0, 0),
             acked: 0,

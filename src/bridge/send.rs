@@ -25,20 +25,15 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::around::{Around, Told};
-use super::clock::{Backoff, now};
+use super::around::{Around, Driver, drive};
+use super::clock::now;
 use super::error::{BridgeError, LinkError};
 use super::feed::Feed;
 use super::frame::{Code, Frame};
-use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
 use super::subscriber::Subscriber;
-
-/// Callers that have not said who they are; more are not answered.
-const STRANGERS: usize = 64;
-/// Longest wait: whether the ring still has a name is looked at as often.
-const BOUND: Duration = Duration::from_millis(250);
+use admission::Stranger;
 
 /// Records that were read together.
 struct Numbered<L> {
@@ -55,13 +50,6 @@ impl<L> Numbered<L> {
     }
 }
 
-/// What the driver is about to end for.
-struct Ending {
-    /// Everything before it is to be confirmed.
-    target: u64,
-    deadline: Instant,
-}
-
 struct Sending<'b, F: Feed> {
     feed: F,
     around: Around<'b>,
@@ -72,11 +60,11 @@ struct Sending<'b, F: Feed> {
     /// How many subscribers are to have each record.
     required: usize,
     subscribers: Vec<Subscriber>,
-    strangers: Vec<Link>,
-    backoff: Backoff,
-    told: Told,
+    /// Callers that have not said who they are, the oldest first.
+    strangers: Vec<Stranger>,
     closed: bool,
-    ending: Option<Ending>,
+    /// Everything before it is to be confirmed before this ends, once it is to.
+    target: Option<u64>,
     /// Until when those who have not heard of the end of the stream are waited for.
     farewell: Option<Instant>,
     /// Somebody was ready for more than there was.
@@ -97,10 +85,6 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
     let known = |name| Subscriber::new(name, released);
     let required = around.socket.subscribers.unwrap_or(1).max(1) as usize;
     let mut sending = Sending {
-        backoff: Backoff::new(
-            around.settings.backoff_first,
-            around.settings.backoff_longest,
-        ),
         feed,
         around,
         lots: VecDeque::new(),
@@ -109,9 +93,8 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         required: required.max(names.len()),
         subscribers: names.into_iter().map(known).collect(),
         strangers: Vec::new(),
-        told: Told::Nothing,
         closed: false,
-        ending: None,
+        target: None,
         farewell: None,
         hungry: true,
         summary: Summary::default(),
@@ -119,54 +102,47 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         looked: None,
     };
     sending.around.listen()?;
-    sending.turn_until_done()
+    drive(sending)
+}
+
+impl<F: Feed> Driver for Sending<'_, F> {
+    fn turn(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
+        let moved = self.wait(timeout)? | self.serve()?;
+        self.release();
+        self.tell_figures(!moved);
+        Ok(moved)
+    }
+
+    fn is_done(&mut self) -> Result<Option<Summary>, BridgeError> {
+        Ok(self.end())
+    }
+
+    fn arm(&mut self) -> Result<(), BridgeError> {
+        self.feed.arm()
+    }
+
+    fn until_next(&self) -> Duration {
+        let sessions = self
+            .subscribers
+            .iter()
+            .filter_map(|one| one.session.as_ref());
+        let silent = sessions.filter(|session| !session.link.has_more());
+        let beats = silent.map(|session| session.link.said() + session.beat);
+        self.around.until_next(self.is_alone(), beats)
+    }
 }
 
 impl<F: Feed> Sending<'_, F> {
-    fn turn_until_done(mut self) -> Result<Summary, BridgeError> {
-        let mut timeout = Duration::ZERO;
-        let mut armed = false;
-        loop {
-            // Ends by the end of the stream, or by a stop and its deadline.
-            let moved = self.wait(timeout)?;
-            let moved = moved | self.serve()?;
-            self.release();
-            self.tell_figures(!moved);
-            if let Some(summary) = self.is_done()? {
-                return Ok(summary);
-            }
-            if moved {
-                (timeout, armed) = (Duration::ZERO, false);
-            } else if armed {
-                (timeout, armed) = (self.until_next(), false);
-            } else {
-                // Looked at once more behind this, before anybody sleeps.
-                self.feed
-                    .arm()
-                    .map_err(BridgeError::system("watch the ring"))?;
-                (timeout, armed) = (Duration::ZERO, true);
-                self.feed.check()?;
-            }
-        }
-    }
-
     /// Waits for any descriptor, then deals with the network. Returns whether anything moved.
     fn wait(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
         let mut poller = Poller::default();
-        // Seen once, it would end every later wait at once.
-        let is_new = self.ending.is_none();
-        let stop = is_new.then(|| poller.add(self.around.stop, For::Reading));
-        if let Some(listener) = self.around.port.descriptor() {
-            poller.add(listener, For::Reading);
-        }
+        let watched = self.around.watch(&mut poller, true);
         if self.hungry {
-            let ring = self.feed.descriptor();
-            let ring = ring.map_err(BridgeError::system("watch the ring"))?;
-            poller.add(ring, For::Reading);
+            poller.add(self.feed.descriptor()?, For::Reading);
         }
         let strangers = self.strangers.iter();
         let strangers: Vec<usize> = strangers
-            .map(|link| poller.add(link.as_fd(), For::Reading))
+            .map(|stranger| poller.add(stranger.as_fd(), For::Reading))
             .collect();
         let sessions = self.subscribers.iter().map(|one| {
             let session = one.session.as_ref()?;
@@ -181,8 +157,8 @@ impl<F: Feed> Sending<'_, F> {
         let ready = poller.wait(timeout)?;
 
         let now = now();
-        if stop.is_some_and(|stop| ready[stop]) {
-            self.begin_to_end(now);
+        if self.around.woke(&watched, &ready, now) {
+            self.begin_to_end();
         }
         let mut moved = false;
         for (number, place) in sessions.into_iter().enumerate() {
@@ -190,46 +166,22 @@ impl<F: Feed> Sending<'_, F> {
                 moved |= self.hear(number, now);
             }
         }
-        // The last ones first, so that those who leave do not move the others.
-        for (number, place) in strangers.into_iter().enumerate().rev() {
-            if ready[place] {
-                moved |= self.hear_stranger(number, now)?;
-            }
-        }
-        self.connect(now)?;
+        let ready = strangers.into_iter().map(|place| ready[place]);
+        moved |= self.hear_strangers(ready, now)?;
+        self.connect(now);
         self.mind_the_silent(now);
         Ok(moved)
     }
 
-    /// Calls, or answers those who have called.
-    fn connect(&mut self, now: Instant) -> Result<(), BridgeError> {
-        let limit = super::frame::CONTROL_LIMIT;
-        if self.around.port.dials() {
-            let busy = !self.strangers.is_empty()
-                || self.subscribers.iter().any(|one| one.session.is_some());
-            if busy || now < self.backoff.due() {
-                return Ok(());
-            }
-            match self.around.dial(&mut self.told) {
-                Some(connected) => self.strangers.push(Link::new(connected, limit, now)),
-                None => self.backoff.failed(now),
-            }
-            return Ok(());
-        }
-        while self.strangers.len() < STRANGERS {
-            let Some(connected) = self.around.accept() else {
-                break;
-            };
-            self.strangers.push(Link::new(connected, limit, now));
-        }
-        Ok(())
+    /// Whether nobody is there, and nobody has begun to be.
+    fn is_alone(&self) -> bool {
+        let nobody = self.subscribers.iter().all(|one| one.session.is_none());
+        nobody && self.strangers.is_empty()
     }
 
     /// Hangs up where nothing is heard, and says something where nothing was said.
     fn mind_the_silent(&mut self, now: Instant) {
         let limit = self.around.settings.silence;
-        self.strangers
-            .retain(|link| link.silence(now, limit).is_none());
         for number in 0..self.subscribers.len() {
             let Some(session) = &mut self.subscribers[number].session else {
                 continue;
@@ -271,7 +223,7 @@ impl<F: Feed> Sending<'_, F> {
             } => session.link.part(&Frame::Refusal { code: *code, text }),
             _ => {}
         }
-        self.backoff.failed(now());
+        self.around.backoff.failed(now());
         let (peer, name) = (session.link.peer(), &*one.name);
         (self.around.report)(&Event::Disconnected { peer, name, why });
     }
@@ -294,32 +246,5 @@ impl<F: Feed> Sending<'_, F> {
                 self.feed.release(lot.lot);
             }
         }
-    }
-
-    /// How long nothing has to be done but by whom a descriptor tells of.
-    fn until_next(&self) -> Duration {
-        let now = now();
-        let mut until = BOUND;
-        let mut by = |due: Instant| until = until.min(due.saturating_duration_since(now));
-        if let Some(ending) = &self.ending {
-            by(ending.deadline);
-        }
-        let mut sessions = self
-            .subscribers
-            .iter()
-            .filter_map(|one| one.session.as_ref());
-        if self.around.port.dials() && sessions.next().is_none() && self.strangers.is_empty() {
-            by(self.backoff.due().max(now + Duration::from_millis(1)));
-        }
-        for session in self
-            .subscribers
-            .iter()
-            .filter_map(|one| one.session.as_ref())
-        {
-            if !session.link.has_more() {
-                by(session.link.said() + session.beat);
-            }
-        }
-        until
     }
 }

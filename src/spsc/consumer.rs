@@ -453,6 +453,15 @@ impl Run {
         self.end
     }
 
+    /// What follows its first `records`, which have so many `bytes`.
+    #[cfg(feature = "bridge")]
+    pub(crate) fn behind(self, bytes: u64, records: u64) -> Self {
+        Self {
+            start: self.start.further(bytes, records),
+            ..self
+        }
+    }
+
     /// Bytes in the ring, headers and padding included.
     pub fn bytes(&self) -> u64 {
         self.end.position().wrapping_sub(self.start.position())

@@ -1,9 +1,15 @@
 //! Peers that are no bridges.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use crate::rig::{Place, Running, consumer, producer, released, ring_end, wait_until};
+use annulus::bridge::Settings;
+use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
+
+use crate::rig::{Place, Running, consumer, producer, released, ring_end, settings, wait_until};
+use crate::users::is_root;
 
 #[test]
 fn a_plain_client_reads_lines_and_records_behind_their_lengths() {
@@ -106,4 +112,94 @@ fn a_line_that_no_record_can_hold_ends_the_connection() {
     // Whether all of it is taken is the kernel's to say.
     let _written = client.write_all(&[b'x'; 5000]);
     receives.wait_until_it_says("too long for the ring");
+}
+
+/// A reader that takes what its socket holds and no more: what the kernel has is released, of the
+/// rest nothing, and the next reader begins there, whether the connection or the bridge has ended.
+#[test]
+fn what_the_kernel_has_not_taken_whole_is_sent_to_the_next_one() {
+    const RECORDS: u64 = 100_000;
+    let place = Place::new();
+    let path = place.ring("a", 1 << 22);
+    let mut producer = producer(&path);
+    for number in 0..RECORDS {
+        producer.try_push(0, number.to_string().as_bytes()).unwrap();
+    }
+    let socket = place.path("s");
+    let url = format!("unix-listen:{}?framing=lines", socket.display());
+    let by = Settings {
+        drain_timeout: Duration::from_millis(50),
+        ..settings()
+    };
+    let call = |sends: &Running| {
+        sends.at();
+        let client = UnixStream::connect(&socket).unwrap();
+        client.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+        BufReader::new(client)
+    };
+    // Numbers of the whole lines that a client gets until the end.
+    let whole_lines = |client: &mut BufReader<UnixStream>| {
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut lines = text[..whole]
+            .lines()
+            .map(|line| line.parse::<u64>().unwrap());
+        let first = lines.next().unwrap();
+        (first, lines.last().unwrap() + 1)
+    };
+    let sends = Running::with(&ring_end(&path), &url, by.clone()).unwrap();
+    let mut first = call(&sends);
+    wait_until("what is taken is released", || released(&path) > 0);
+    first.get_ref().shutdown(Shutdown::Write).unwrap();
+    sends.wait_until_it_says("disconnected");
+    let taken = released(&path);
+    assert_eq!(whole_lines(&mut first), (0, taken));
+    assert!(taken < RECORDS);
+    let mut second = call(&sends);
+    wait_until("it gets more", || released(&path) > taken);
+    let summary = sends.stop();
+    assert!(!summary.all_confirmed);
+    let taken_too = released(&path);
+    assert_eq!((summary.confirmed, summary.gaps), (taken_too, 0));
+    assert_eq!(whole_lines(&mut second), (taken, taken_too));
+    let mut sends = Running::with(&ring_end(&path), &url, settings()).unwrap();
+    let mut third = call(&sends);
+    // One line shows that it is served.
+    let mut line = String::new();
+    third.read_line(&mut line).unwrap();
+    assert_eq!(line, format!("{taken_too}\n"));
+    // Asked to stop it sends what was there.
+    sends.ask_to_stop();
+    assert_eq!(whole_lines(&mut third), (taken_too + 1, RECORDS));
+    assert!(sends.end().unwrap().all_confirmed);
+    assert_eq!(released(&path), RECORDS);
+}
+
+/// A machine that is gone sends no end of its connections: only questions find it out.
+#[test]
+fn a_plain_peer_that_vanishes_is_missed() {
+    if !is_root("a plain peer that vanishes") {
+        return;
+    }
+    let place = Place::new();
+    let (a, b) = (place.ring("a", 4096), place.ring("b", 4096));
+    let plain = "tcp-listen://127.0.0.1:0?framing=lines";
+    for (source, destination) in [(&*ring_end(&a), plain), (plain, &*ring_end(&b))] {
+        let by = Settings {
+            silence: Duration::from_secs(1),
+            ..settings()
+        };
+        let bridge = Running::with(source, destination, by).unwrap();
+        let client = TcpStream::connect(bridge.at()).unwrap();
+        bridge.wait_until_it_says("connected with");
+        // A socket in repair says nothing when it is closed.
+        setsockopt(&client, TcpRepair, &1).unwrap();
+        drop(client);
+        bridge.wait_until_it_says("disconnected");
+        let _another = TcpStream::connect(bridge.at()).unwrap();
+        wait_until("another one is served", || {
+            bridge.figures().connections == 2
+        });
+    }
 }

@@ -17,7 +17,7 @@ use crate::rig::{
 
 const NOBODY: u32 = 65534;
 
-fn is_root(case: &str) -> bool {
+pub fn is_root(case: &str) -> bool {
     let root = geteuid().is_root();
     if !root {
         eprintln!("WARNING: NOT TESTED: {case} needs root");

@@ -17,17 +17,17 @@ use crate::rig::{
     wait_until,
 };
 
-struct Peer<S = TcpStream>(S);
+pub struct Peer<S = TcpStream>(pub S);
 
 impl Peer {
-    fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(stream)
     }
 }
 
 impl<S: Read + Write> Peer<S> {
-    fn say(&mut self, frame: &Frame<'_>) {
+    pub fn say(&mut self, frame: &Frame<'_>) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
         self.0.write_all(&bytes).unwrap();
@@ -46,7 +46,7 @@ impl<S: Read + Write> Peer<S> {
 
     /// Hears frames until one is as wanted, and returns what is wanted of it.
     #[track_caller]
-    fn until<T>(&mut self, wanted: impl Fn(&Frame<'_>) -> Option<T>) -> T {
+    pub fn until<T>(&mut self, wanted: impl Fn(&Frame<'_>) -> Option<T>) -> T {
         loop {
             let (head, body) = self.hear().expect("the connection is there");
             if let Some(found) = wanted(&head.frame(&body).unwrap()) {
@@ -56,7 +56,7 @@ impl<S: Read + Write> Peer<S> {
     }
 
     #[track_caller]
-    fn until_refused(&mut self) -> (Code, String) {
+    pub fn until_refused(&mut self) -> (Code, String) {
         self.until(|frame| match frame {
             Frame::Refusal { code, text } => Some((*code, (*text).to_owned())),
             _ => None,
@@ -64,7 +64,7 @@ impl<S: Read + Write> Peer<S> {
     }
 }
 
-fn hello() -> Hello<'static> {
+pub fn hello() -> Hello<'static> {
     Hello {
         version: 1,
         stream: None,
@@ -79,7 +79,7 @@ fn hello() -> Hello<'static> {
 }
 
 /// A sender with ten records, and a connection to it.
-fn sender(silence: Duration) -> (Place, Running, String) {
+pub fn sender(silence: Duration) -> (Place, Running, String) {
     let place = Place::new();
     let path = place.ring("a", 1 << 16);
     push(&mut producer(&path), 0..10);
@@ -95,7 +95,7 @@ fn sender(silence: Duration) -> (Place, Running, String) {
 
 #[test]
 fn nothing_is_sent_beyond_the_credit_and_nothing_released_before_the_ack() {
-    let (place, _sends, at) = sender(PATIENCE);
+    let (place, sends, at) = sender(PATIENCE);
     let mut peer = Peer::new(TcpStream::connect(at).unwrap());
     peer.say(&Frame::Hello(hello()));
     let welcome = peer.until(|frame| match frame {
@@ -118,6 +118,10 @@ fn nothing_is_sent_beyond_the_credit_and_nothing_released_before_the_ack() {
         credit: 100,
     });
     assert_eq!(peer.until(data), (6, 4));
+    // Figures are told behind what is released.
+    wait_until("the ack is taken in", || {
+        sends.figures().subscribers[0].confirmed == 6
+    });
     assert_eq!(
         released(&place.path("a")),
         0,
@@ -225,7 +229,7 @@ fn a_sender_with_nothing_to_say_is_heard_all_the_same() {
     }
 }
 
-const STREAM: StreamId = StreamId {
+pub const STREAM: StreamId = StreamId {
     ring_id: [1; 16],
     generation: 1,
     life: 0,

@@ -1,9 +1,12 @@
-//! TCP. At most once with a plain peer, else what the driver at the other end makes of it.
+//! TCP.
 
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 
 use super::{Connected, Mode, Port, no_listener, none_is_later};
 
@@ -13,24 +16,43 @@ pub(in crate::bridge) struct TcpPort {
     host: String,
     port: u16,
     mode: Mode,
+    /// How long a peer may say nothing before the kernel asks whether it is there, and as long
+    /// again before it takes it for gone; never if it is not said.
+    silence: Option<Duration>,
     listener: Option<TcpListener>,
 }
 
+/// Unanswered questions after which a peer is gone.
+const QUESTIONS: u32 = 4;
+
 impl TcpPort {
-    pub(in crate::bridge) fn new(host: &str, port: u16, mode: Mode) -> Self {
+    pub(in crate::bridge) fn new(
+        (host, port): (&str, u16),
+        mode: Mode,
+        silence: Option<Duration>,
+    ) -> Self {
         Self {
             host: host.to_owned(),
             port,
             mode,
+            silence,
             listener: None,
         }
     }
 
-    fn connected(stream: TcpStream) -> io::Result<Connected> {
+    fn connected(&self, stream: TcpStream) -> io::Result<Connected> {
         let peer = stream.peer_addr()?.to_string();
         stream.set_nonblocking(true)?;
         // A batch goes out whole: nothing is gained by waiting for more.
         stream.set_nodelay(true)?;
+        if let Some(silence) = self.silence {
+            // Not TCP_USER_TIMEOUT: that ends a connection to one that is there and reads nothing.
+            let seconds = |part: Duration| u32::try_from(part.as_secs()).unwrap_or(u32::MAX).max(1);
+            setsockopt(&stream, TcpKeepIdle, &seconds(silence))?;
+            setsockopt(&stream, TcpKeepInterval, &seconds(silence / QUESTIONS))?;
+            setsockopt(&stream, TcpKeepCount, &QUESTIONS)?;
+            setsockopt(&stream, KeepAlive, &true)?;
+        }
         Ok(Connected {
             stream: Box::new(stream),
             peer,
@@ -59,7 +81,7 @@ impl Port for TcpPort {
         ));
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => return Self::connected(stream),
+                Ok(stream) => return self.connected(stream),
                 Err(error) => outcome = Err(error),
             }
         }
@@ -78,7 +100,7 @@ impl Port for TcpPort {
     fn accept(&mut self) -> io::Result<Option<Connected>> {
         let listener = self.listener.as_ref().ok_or_else(no_listener)?;
         match none_is_later(listener.accept())? {
-            Some((stream, _)) => Self::connected(stream).map(Some),
+            Some((stream, _)) => self.connected(stream).map(Some),
             None => Ok(None),
         }
     }

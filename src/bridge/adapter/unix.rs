@@ -1,4 +1,4 @@
-//! UNIX stream sockets. At most once with a plain peer, else what the driver makes of it.
+//! UNIX stream sockets.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

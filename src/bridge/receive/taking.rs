@@ -38,10 +38,10 @@ impl Receiving<'_> {
                 let text = text.to_owned();
                 return Err(self.refused(code, text));
             }
-            Frame::Heartbeat => {}
             _ if !welcomed => {
                 return Err(LinkError::Nonsense("does not begin with a welcome").into());
             }
+            Frame::Heartbeat => {}
             Frame::Gap { from, to } => {
                 if from != self.intake.next() || to < from {
                     return Err(LinkError::Nonsense("tells of a gap elsewhere").into());
@@ -117,7 +117,7 @@ impl Receiving<'_> {
         }
         let next = self.intake.next();
         self.summary.connections += 1;
-        self.backoff.succeeded();
+        self.around.backoff.succeeded();
         let silence = self.around.settings.silence;
         let Some(session) = &mut self.session else {
             return Ok(());

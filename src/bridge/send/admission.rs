@@ -1,65 +1,118 @@
 //! Callers: who they are, whether they are served, and from where on.
 
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use crate::bridge::clock::{millis, now};
 use crate::bridge::error::{BridgeError, LinkError};
 use crate::bridge::feed::Feed;
-use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome, is_name};
+use crate::bridge::frame::{CONTROL_LIMIT, Code, Frame, Hello, VERSION, Welcome, is_name};
 use crate::bridge::link::Link;
 use crate::bridge::report::Event;
 use crate::bridge::subscriber::{Session, Subscriber};
 
 use super::Sending;
-use crate::bridge::clock::millis;
+
+/// Callers that have not said who they are: another one makes the oldest of them go.
+const STRANGERS: usize = 64;
 
 /// Number of the record at which a caller begins, or why it is not served.
 type Terms = Result<u64, (Code, &'static str)>;
 
+/// A caller that has not said who it is.
+pub(super) struct Stranger {
+    link: Link,
+    /// When it called. What it says meanwhile does not make it younger.
+    since: Instant,
+}
+
+impl Stranger {
+    /// Its hello and its name, if they have come.
+    fn hello(&mut self, now: Instant) -> Result<Option<(Hello<'static>, String)>, LinkError> {
+        self.link.read(now)?;
+        let hello = match self.link.frame()? {
+            None => return Ok(None),
+            Some(Frame::Hello(hello)) => hello.into_owned(),
+            Some(Frame::Refusal { code, text }) => {
+                let text = text.to_owned();
+                return Err(LinkError::Refused { code, text });
+            }
+            Some(_) => return Err(LinkError::Nonsense("does not begin with a hello")),
+        };
+        self.link.pass();
+        Ok(Some(hello))
+    }
+}
+
+impl AsFd for Stranger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
 impl<F: Feed> Sending<'_, F> {
-    /// Reads a caller's hello. Returns whether anything moved.
-    pub(super) fn hear_stranger(
-        &mut self,
-        number: usize,
-        now: Instant,
-    ) -> Result<bool, BridgeError> {
-        let mut link = self.strangers.swap_remove(number);
-        let heard = link.read(now).and_then(|_| {
-            Ok(match link.frame()? {
-                None => None,
-                Some(Frame::Hello(hello)) => Some(hello.into_owned()),
-                Some(_) => return Err(LinkError::Nonsense("does not begin with a hello")),
-            })
-        });
-        match heard {
-            Ok(None) => {
-                self.strangers.push(link);
-                Ok(false)
+    /// Calls, or answers those who have called.
+    pub(super) fn connect(&mut self, now: Instant) {
+        let calls = self.around.dials();
+        if calls && !self.is_alone() {
+            return;
+        }
+        while let Some(connected) = self.around.connected(now) {
+            if self.strangers.len() == STRANGERS {
+                let oldest = self.strangers.remove(0);
+                self.dismiss(&oldest, &LinkError::Crowded);
             }
-            Ok(Some((hello, name))) => {
-                link.pass();
-                self.admit(link, (hello, &name), now).map(|()| true)
-            }
-            Err(why) => {
-                let (peer, name) = (link.peer(), "");
-                (self.around.report)(&Event::Disconnected {
-                    peer,
-                    name,
-                    why: &why,
-                });
-                self.backoff.failed(now);
-                Ok(true)
+            let link = Link::new(connected, CONTROL_LIMIT, now);
+            self.strangers.push(Stranger { link, since: now });
+            if calls {
+                return;
             }
         }
+    }
+
+    /// Hears those who have not said who they are, the oldest first: of two with one name the newer
+    /// one stays. Returns whether anything moved.
+    pub(super) fn hear_strangers(
+        &mut self,
+        ready: impl Iterator<Item = bool>,
+        now: Instant,
+    ) -> Result<bool, BridgeError> {
+        let patience = self.around.settings.silence;
+        let mut moved = false;
+        for (mut stranger, is_ready) in mem::take(&mut self.strangers).into_iter().zip(ready) {
+            let heard = if is_ready {
+                stranger.hello(now)
+            } else {
+                Ok(None)
+            };
+            moved |= !matches!(heard, Ok(None));
+            match heard {
+                Ok(Some((hello, name))) => self.admit(stranger.link, (&hello, &name), now)?,
+                Ok(None) if now.saturating_duration_since(stranger.since) < patience => {
+                    self.strangers.push(stranger);
+                }
+                Ok(None) => self.dismiss(&stranger, &LinkError::Unintroduced(patience)),
+                Err(why) => self.dismiss(&stranger, &why),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Tells why one leaves of whom no name is known.
+    fn dismiss(&mut self, stranger: &Stranger, why: &LinkError) {
+        let (peer, name) = (stranger.link.peer(), "");
+        (self.around.report)(&Event::Disconnected { peer, name, why });
+        self.around.backoff.failed(now());
     }
 
     /// Begins a session, or says why there is none.
     fn admit(
         &mut self,
         mut link: Link,
-        (hello, name): (Hello<'static>, &str),
+        (hello, name): (&Hello<'_>, &str),
         now: Instant,
     ) -> Result<(), BridgeError> {
-        let hello = &hello;
         let settings = self.around.settings;
         let next = match self.terms(hello, name)? {
             Ok(next) => next,
@@ -69,7 +122,7 @@ impl<F: Feed> Sending<'_, F> {
                 let why = &LinkError::Refused { code, text };
                 let peer = link.peer();
                 (self.around.report)(&Event::Disconnected { peer, name, why });
-                self.backoff.failed(now);
+                self.around.backoff.failed(now);
                 return Ok(());
             }
         };
@@ -89,7 +142,7 @@ impl<F: Feed> Sending<'_, F> {
         let peer = link.peer();
         (self.around.report)(&Event::Connected { peer, name, next });
         self.summary.connections += 1;
-        self.backoff.succeeded();
+        self.around.backoff.succeeded();
         let session = Session::new(link, hello, next, settings.silence);
         let number = self.number_of(name);
         self.hang_up(number, &LinkError::Superseded);
@@ -99,6 +152,8 @@ impl<F: Feed> Sending<'_, F> {
             self.around.gauges.reconnects.add(1);
         }
         one.session = Some(session);
+        // What it said behind its hello is here already: its socket would not tell.
+        self.hear(number, now);
         Ok(())
     }
 

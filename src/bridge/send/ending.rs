@@ -4,35 +4,31 @@
 use std::time::Instant;
 
 use crate::bridge::clock::now;
-use crate::bridge::error::BridgeError;
 use crate::bridge::feed::Feed;
 use crate::bridge::frame::Frame;
 use crate::bridge::report::{Event, Summary};
 use crate::bridge::subscriber::{Drain, Subscriber};
 
-use super::{Ending, Sending};
+use super::Sending;
 
 impl<F: Feed> Sending<'_, F> {
-    pub(super) fn begin_to_end(&mut self, now: Instant) {
+    pub(super) fn begin_to_end(&mut self) {
         let target = self.feed.committed().max(self.feed.next());
-        self.ending = Some(Ending {
-            target,
-            deadline: now + self.around.settings.drain_timeout,
-        });
+        self.target = Some(target);
         let unconfirmed = target.saturating_sub(self.floor());
         (self.around.report)(&Event::Draining { unconfirmed });
     }
 
     /// Tells everybody that nothing comes any more, and whether that is all.
-    pub(super) fn is_done(&mut self) -> Result<Option<Summary>, BridgeError> {
+    pub(super) fn end(&mut self) -> Option<Summary> {
         let now = now();
         let floor = self.floor();
         self.summary.confirmed = floor - self.first;
         let all = self.subscribers.len() >= self.required && floor >= self.feed.next();
-        if let Some(ending) = &self.ending {
-            let confirmed = floor >= ending.target;
-            if !confirmed && now < ending.deadline {
-                return Ok(None);
+        if let Some(target) = self.target {
+            let confirmed = floor >= target;
+            if !confirmed && self.around.ending.is_some_and(|deadline| now < deadline) {
+                return None;
             }
             self.summary.all_confirmed = confirmed;
             let end = self.feed.next();
@@ -42,10 +38,10 @@ impl<F: Feed> Sending<'_, F> {
                     session.link.part(&Frame::Drain { end, closed });
                 }
             }
-            return Ok(Some(self.summary));
+            return Some(self.summary);
         }
         if !self.closed || !all {
-            return Ok(None);
+            return None;
         }
         let end = self.feed.next();
         for one in &mut self.subscribers {
@@ -68,9 +64,9 @@ impl<F: Feed> Sending<'_, F> {
             self.summary.all_confirmed = true;
             self.summary.ended = true;
             (self.around.report)(&Event::Ended { records: end });
-            return Ok(Some(self.summary));
+            return Some(self.summary);
         }
-        Ok(None)
+        None
     }
 
     /// Whether those who have not heard of the end were waited for long enough.

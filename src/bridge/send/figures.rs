@@ -34,7 +34,7 @@ impl<F: Feed> Sending<'_, F> {
         let mut summary = self.summary;
         summary.confirmed = floor - self.first;
         gauges.count(&summary);
-        if self.ending.is_some() {
+        if self.target.is_some() {
             gauges.drains();
         }
         // The position last of all: whoever sees that it has moved sees what moved with it.

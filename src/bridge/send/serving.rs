@@ -168,8 +168,7 @@ impl<F: Feed> Sending<'_, F> {
 
     /// Whether all that is to be sent before the end was read.
     fn is_enough(&self) -> bool {
-        let target = self.ending.as_ref().map(|ending| ending.target);
-        target.is_some_and(|target| self.feed.next() >= target)
+        self.target.is_some_and(|target| self.feed.next() >= target)
     }
 
     /// Bytes of all records before that one, to the lot.

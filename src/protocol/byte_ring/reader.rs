@@ -41,6 +41,17 @@ impl Mark {
     pub fn records(self) -> u64 {
         self.place.records
     }
+
+    /// The mark that so many records further on lies so many bytes further on. One that is none can
+    /// make its reader meet what is no record, and nothing worse: each header is checked.
+    #[cfg(all(feature = "bridge", not(loom)))]
+    pub(crate) fn further(self, bytes: u64, records: u64) -> Self {
+        let place = Place {
+            position: self.place.position.wrapping_add(bytes),
+            records: self.place.records.wrapping_add(records),
+        };
+        Self { place, ..self }
+    }
 }
 
 /// Why the consumer got no record.
