@@ -32,8 +32,10 @@ macro_rules! either {
 #[derive(Debug)]
 pub(super) struct Intake {
     writing: Writing,
+    /// Whose records it holds, and the number of the next one of them.
+    held: Option<(StreamId, u64)>,
+    /// Whose records come, and the number of the next one that is wanted.
     stream: Option<StreamId>,
-    /// Number of the next record that is wanted.
     next: u64,
 }
 
@@ -49,18 +51,30 @@ pub(super) struct Taken {
 impl Intake {
     pub(super) fn new(writing: Writing) -> Self {
         let origin = either!(&writing, producer => producer.origin());
-        Self {
-            stream: origin.map(|origin| StreamId {
-                ring_id: origin.ring_id,
-                generation: origin.generation,
-                life: origin.life,
-            }),
-            next: origin.map_or(0, |origin| origin.records),
+        let mut intake = Self {
             writing,
-        }
+            held: origin.map(|origin| {
+                let stream = StreamId {
+                    ring_id: origin.ring_id,
+                    generation: origin.generation,
+                    life: origin.life,
+                };
+                (stream, origin.records)
+            }),
+            stream: None,
+            next: 0,
+        };
+        intake.resume();
+        intake
     }
 
-    /// Whose records it holds.
+    /// Goes back to what it holds, whatever a connection has begun.
+    pub(super) fn resume(&mut self) {
+        self.stream = self.held.map(|(stream, _)| stream);
+        self.next = self.held.map_or(0, |(_, next)| next);
+    }
+
+    /// Whose records it holds, or goes on with.
     pub(super) fn stream(&self) -> Option<StreamId> {
         self.stream
     }
@@ -85,7 +99,8 @@ impl Intake {
         either!(&mut self.writing, producer => producer.close());
     }
 
-    /// Goes on with `stream` at `next`. Nothing is written down before the first record of it.
+    /// Goes on with `stream` at `next`. It is what is held with the first record of it, and not
+    /// before.
     pub(super) fn begin(&mut self, stream: StreamId, next: u64) {
         self.stream = Some(stream);
         self.next = next;
@@ -94,6 +109,11 @@ impl Intake {
     /// Leaves out what can never be had.
     pub(super) fn skip_to(&mut self, next: u64) {
         self.next = next;
+        if let (Some((held, number)), Some(stream)) = (&mut self.held, self.stream)
+            && *held == stream
+        {
+            *number = next;
+        }
     }
 
     /// Commits as many records of a frame as there is room for. `bytes` begin at the next one.
@@ -122,6 +142,9 @@ impl Intake {
             })?,
         };
         self.next = next.wrapping_add(taken.records);
+        if taken.records > 0 {
+            self.held = Some((stream, self.next));
+        }
         Ok(taken)
     }
 

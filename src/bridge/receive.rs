@@ -30,7 +30,8 @@ struct Receiving<'b> {
     intake: Intake,
     around: Around<'b>,
     name: String,
-    /// Goes on behind another ring's records.
+    /// Goes on behind another ring's records: one change, made by the first record that is
+    /// committed behind them. Two senders in turn would double all that they have.
     accept: bool,
     session: Option<Session>,
     summary: Summary,
@@ -42,6 +43,8 @@ struct Session {
     /// When it began.
     since: Instant,
     welcomed: bool,
+    /// Its sender has another ring than the one whose records are held.
+    changes: bool,
     /// How far the frame at hand is committed: bytes of its records, and records.
     done: (usize, u64),
     /// Everything before it was acknowledged.
@@ -154,6 +157,7 @@ impl Receiving<'_> {
                 continue;
             }
             let session = self.session.insert(Session::new(link, now));
+            self.intake.resume();
             moved = true;
             // Says who we are, what we hold, and what we take.
             let settings = self.around.settings;
@@ -316,6 +320,7 @@ impl Session {
             link,
             since,
             welcomed: false,
+            changes: false,
             done: (0, 0),
             acked: 0,
             credit: 0,

@@ -409,3 +409,53 @@ fn a_full_receiver_reads_nothing_while_an_ack_waits() {
         }
     });
 }
+
+/// Two senders that come in turn: the option is for one change, which the first record makes.
+#[test]
+fn another_source_is_accepted_once() {
+    const OTHER: StreamId = StreamId {
+        ring_id: [2; 16],
+        ..STREAM
+    };
+    let place = Place::new();
+    let path = place.ring("b", 4096);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", server.local_addr().unwrap());
+    let told = format!("{}?accept-other-source=yes", ring_end(&path));
+    let receives = Running::new(&url, &told);
+    let meet = |stream| {
+        let mut peer = Peer::new(server.accept().unwrap().0);
+        let said = peer.until(|frame| match frame {
+            Frame::Hello(hello) => Some((hello.stream, hello.next, hello.accepts_other)),
+            _ => None,
+        });
+        peer.say(&Frame::Welcome(Welcome {
+            stream,
+            next: said.1,
+            largest_record: 100,
+            silence_ms: 60_000,
+        }));
+        (peer, said)
+    };
+    let (mut peer, said) = meet(STREAM);
+    assert_eq!(said, (None, 0, true));
+    peer.0.write_all(&data(0, 3, &records(3))).unwrap();
+    peer.until_acked(3);
+    drop(peer);
+    for _ in 0..2 {
+        // Nothing of the other one is held, so nothing has changed.
+        let (mut peer, said) = meet(OTHER);
+        assert_eq!(said, (Some(STREAM), 3, true));
+        peer.until_acked(3);
+    }
+    let (mut peer, _) = meet(OTHER);
+    peer.0.write_all(&data(3, 1, &records(1))).unwrap();
+    peer.until_acked(4);
+    drop(peer);
+    let (mut peer, said) = meet(STREAM);
+    assert_eq!(said, (Some(OTHER), 4, false));
+    assert_eq!(peer.until_refused().0, Code::OtherStream);
+    let why = receives.end().unwrap_err().to_string();
+    assert!(why.contains("another ring's records"), "{why}");
+    assert_eq!(committed(&path), 4);
+}

@@ -69,6 +69,9 @@ impl Receiving<'_> {
                 }
                 let taken = self.intake.commit(&records[bytes..])?;
                 self.summary.confirmed += taken.records;
+                if taken.records > 0 && core::mem::take(&mut session.changes) {
+                    self.accept = false;
+                }
                 let bytes = bytes + taken.bytes;
                 session.is_full = taken.is_full;
                 if bytes < records.len() {
@@ -101,6 +104,7 @@ impl Receiving<'_> {
 
     fn welcome(&mut self, welcome: &Welcome) -> Result<(), Fault> {
         let held = self.intake.stream();
+        let mut changes = false;
         if held != Some(welcome.stream) {
             let is_same_ring = held.is_some_and(|held| {
                 (held.ring_id, held.generation)
@@ -111,6 +115,7 @@ impl Receiving<'_> {
                 let sent = welcome.stream;
                 return Err(Fault::Bridge(BridgeError::OtherStream { peer, held, sent }));
             }
+            changes = held.is_some() && !is_same_ring;
             self.intake.begin(welcome.stream, welcome.next);
         } else if self.intake.next() > welcome.next {
             return Err(LinkError::Nonsense("goes on before what is held").into());
@@ -122,7 +127,7 @@ impl Receiving<'_> {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
-        session.welcomed = true;
+        (session.welcomed, session.changes) = (true, changes);
         let theirs = Duration::from_millis(welcome.silence_ms.into());
         session.beat = beat(silence, theirs);
         // With the first ack the sender knows our window, wherever it began.
