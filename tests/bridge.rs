@@ -10,12 +10,18 @@ mod figures;
 mod frames;
 #[path = "bridge/greeting.rs"]
 mod greeting;
+#[path = "bridge/paths.rs"]
+mod paths;
 #[path = "bridge/plain.rs"]
 mod plain;
 #[path = "bridge/proxy.rs"]
 mod proxy;
+#[path = "bridge/refused.rs"]
+mod refused;
 #[path = "bridge/rig.rs"]
 mod rig;
+#[path = "bridge/slow.rs"]
+mod slow;
 #[path = "bridge/suite.rs"]
 mod suite;
 #[path = "bridge/users.rs"]

@@ -43,9 +43,11 @@ Options of the sending end's socket, as ?key=value&key=value:
                   fills, and its producer waits
   slow=disconnect a receiver that is more than `lag` bytes behind the fastest one for a second, or
                   confirms nothing for a second while the ring holds as much, is disconnected, and
-                  told of a gap when it comes back
+                  told of a gap when it comes back; the newest `lag` bytes stay for it. One that is
+                  away is waited for 5 seconds before
   slow=drop       it stays connected, is told of a gap, and goes on near the newest record
   lag=BYTES       for these two; half of the ring's capacity if it is not said
+  Of an MPMC ring names are not kept, and there is neither forget= nor slow= but for slow=block.
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id
 Of a UNIX socket:
@@ -54,18 +56,24 @@ Of a UNIX socket:
 Of either socket:
   framing=lines, framing=len32
                   the peer is no bridge but `nc`, or twenty lines of Python: a record a line, or
-                  behind its length as a little-endian u32. At most once: nobody confirms anything.
+                  behind its length as a little-endian u32. Nobody confirms anything.
 Of a ring that is written to:
-  accept-other-source=yes  go on behind the records of another ring; otherwise that is refused
+  accept-other-source=yes  go on behind the records of another ring, once; otherwise, and for
+                           another one after that, it is refused
   reopen=yes               open it if it is closed
 
 What is promised is printed at the start. In short:
   from an SPSC ring        each record once, in order, whoever is killed
   from an MPMC ring        at least once: what was unconfirmed when the sending bridge died comes
-                           again; the order is that of its claims
+                           again; the order is that of its claims. Its --redelivery must be
+                           unlimited
   into an MPMC ring        the same as into an SPSC ring; one bridge at a time, beside other
                            producers
-  plain framings           at most once
+  to a plain peer          nothing: a record counts as delivered when the kernel has taken it; it is
+                           lost if the connection ends before it is read, and sent twice if the
+                           bridge is killed between the two
+  from a plain peer        once, but for what was under way when the connection or the bridge ended
+  slow=disconnect, drop    the same, but for gaps, which are counted and told
 
 The end:
   When the source is closed and all is confirmed, both bridges end with 0, and the destination is
@@ -122,6 +130,7 @@ pub fn run(args: &BridgeArgs) -> Result<Answer, Failure> {
     };
     let filter = log::filter(level)?;
     if args.check_config {
+        Bridge::check(&ends.0, &ends.1).map_err(|error| failure(None, &error))?;
         print(&layer.to_toml()?)?;
         return Ok(Answer::Yes);
     }

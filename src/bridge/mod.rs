@@ -6,6 +6,7 @@
 //! | file | for |
 //! | --- | --- |
 //! | `url` | the ends, as one writes them |
+//! | `attach` | which ends make a bridge, and its ring |
 //! | `frame` | what goes over the wire |
 //! | `link` | one connection |
 //! | `adapter` | where connections come from: TCP, UNIX sockets |
@@ -30,6 +31,7 @@
 
 pub(crate) mod adapter;
 mod around;
+mod attach;
 mod clock;
 mod error;
 mod feed;
@@ -58,10 +60,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::segment::{AttachError, AttachOptions, inspect};
-use crate::{Kind, Location, mpmc, spsc};
+use crate::segment::AttachOptions;
+use crate::{mpmc, spsc};
 use adapter::Port;
 use around::Around;
+use attach::Ends;
 use intake::Writing;
 
 /// How a bridge goes about it.
@@ -100,11 +103,21 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// How long a peer that has lost its connection may need to come back: it waits between two
+    /// attempts, and one of them takes its time.
+    fn absence(&self) -> Duration {
+        self.backoff_longest.saturating_add(self.dial_patience)
+    }
+}
+
 /// A bridge whose ring is attached.
 #[derive(Debug)]
 pub struct Bridge {
     ring: Ring,
     socket: SocketEnd,
+    /// Goes on behind another ring's records.
+    accept: bool,
     settings: Settings,
     gauges: Arc<Gauges>,
 }
@@ -113,7 +126,7 @@ pub struct Bridge {
 enum Ring {
     FromBytes(spsc::Consumer),
     FromSlots(mpmc::Consumer),
-    Into(Box<Writing>, RingEnd),
+    Into(Box<Writing>),
 }
 
 impl Bridge {
@@ -131,36 +144,35 @@ impl Bridge {
         settings: Settings,
         options: &AttachOptions,
     ) -> Result<Self, BridgeError> {
-        match (source, destination) {
-            (End::Ring(ring), End::Socket(socket)) => {
-                socket.check_sending()?;
-                // SAFETY: the caller's contract is the same.
-                let ring = unsafe { attach_source(&ring, &socket, options) }?;
-                Ok(Self {
-                    ring,
-                    socket,
-                    settings,
-                    gauges: Arc::new(Gauges::new(true)),
-                })
-            }
-            (End::Socket(socket), End::Ring(ring)) => {
-                socket.check_receiving()?;
-                // SAFETY: the caller's contract is the same.
-                let ring = unsafe { attach_destination(ring, options) }?;
-                Ok(Self {
-                    ring,
-                    socket,
-                    settings,
-                    gauges: Arc::new(Gauges::new(false)),
-                })
-            }
-            (End::Ring(_), End::Ring(_)) => Err(BridgeError::Ends(
-                "two rings of one machine need no bridge: let the consumer of the first commit \
-                 into the second",
-            )),
-            (End::Socket(_), End::Socket(_)) => {
-                Err(BridgeError::Ends("one end of a bridge must be a ring"))
-            }
+        let ends = Ends::new(source, destination)?;
+        let gauges = Arc::new(Gauges::new(ends.sends));
+        let ring = if ends.sends {
+            // SAFETY: the caller's contract is the same.
+            unsafe { attach::source(&ends, options) }
+        } else {
+            // SAFETY: the caller's contract is the same.
+            unsafe { attach::destination(&ends, options) }
+        }?;
+        let accept = ends.ring.accept_other_source == Some(true);
+        Ok(Self {
+            ring,
+            socket: ends.socket,
+            accept,
+            settings,
+            gauges,
+        })
+    }
+
+    /// Whether two ends make a bridge, as far as can be told without attaching: that of an MPMC
+    /// ring more is refused than of others shows only if the ring is there.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub fn check(source: &End, destination: &End) -> Result<(), BridgeError> {
+        let ends = Ends::new(source.clone(), destination.clone())?;
+        match ends.inspect() {
+            Ok(seen) if ends.sends => ends.check_source(&seen),
+            _ => Ok(()),
         }
     }
 
@@ -173,10 +185,11 @@ impl Bridge {
     /// What may be relied upon, whoever is killed: a sentence for people.
     pub fn guarantee(&self) -> &'static str {
         match (&self.ring, self.socket.framing) {
-            (Ring::Into(..), Framing::Annulus) => {
-                "each record once and in order, whoever is killed, if the source is an SPSC ring; \
-                 from an MPMC ring at least once: what was not confirmed when the sending bridge \
-                 died comes again"
+            (Ring::Into(_), Framing::Annulus) => {
+                "each record once and in order, whoever is killed, if the source is an SPSC ring, \
+                 but for counted gaps if the sender's policy is slow=drop or slow=disconnect; from \
+                 an MPMC ring at least once: what was not confirmed when the sending bridge died \
+                 comes again"
             }
             (Ring::FromBytes(_), Framing::Annulus) => match self.socket.slow {
                 Some(Slow::Disconnect | Slow::Drop) => {
@@ -192,7 +205,7 @@ impl Bridge {
                 "each record at least once, in the order in which this bridge claims them; what \
                  was not confirmed when this bridge dies is sent again"
             }
-            (Ring::Into(..), _) => {
+            (Ring::Into(_), _) => {
                 "what a plain sender sends is committed once, but for what was under way when the \
                  connection or this bridge ended: the sender is told nothing, and cannot know \
                  where to go on"
@@ -219,6 +232,7 @@ impl Bridge {
         let Self {
             ring,
             socket,
+            accept,
             settings,
             gauges,
         } = self;
@@ -237,87 +251,8 @@ impl Bridge {
             Ring::FromBytes(consumer) => send::run(feed::Bytes::new(consumer), around),
             Ring::FromSlots(consumer) if plain => plain::send(feed::Slots::new(&consumer), around),
             Ring::FromSlots(consumer) => send::run(feed::Slots::new(&consumer), around),
-            Ring::Into(writing, _) if plain => {
-                plain::receive(intake::Intake::new(*writing), around)
-            }
-            Ring::Into(writing, end) => {
-                let accept = end.accept_other_source == Some(true);
-                receive::run(intake::Intake::new(*writing), accept, around)
-            }
+            Ring::Into(writing) if plain => plain::receive(intake::Intake::new(*writing), around),
+            Ring::Into(writing) => receive::run(intake::Intake::new(*writing), accept, around),
         }
     }
-}
-
-/// # Safety
-/// As for [`Bridge::attach`].
-unsafe fn attach_source(
-    end: &RingEnd,
-    socket: &SocketEnd,
-    options: &AttachOptions,
-) -> Result<Ring, BridgeError> {
-    let asks = end.accept_other_source.map(|_| "accept-other-source");
-    if let Some(key) = asks.or(end.reopen.map(|_| "reopen")) {
-        let why = "it is for a ring that is written to";
-        return Err(BridgeError::Option { key, why });
-    }
-    match kind(end)? {
-        Kind::SpscBytes => {
-            // SAFETY: the caller's contract is the same.
-            let consumer = unsafe { spsc::Consumer::attach_with(&end.path, options) }?;
-            Ok(Ring::FromBytes(consumer))
-        }
-        Kind::MpmcSlots => {
-            if !matches!(socket.slow, None | Some(Slow::Block)) {
-                return Err(BridgeError::Option {
-                    key: "slow",
-                    why: "of an MPMC ring there is only slow=block",
-                });
-            }
-            // SAFETY: the caller's contract is the same.
-            let consumer = unsafe { mpmc::Consumer::attach_with(&end.path, options) }?;
-            Ok(Ring::FromSlots(consumer))
-        }
-    }
-}
-
-/// # Safety
-/// As for [`Bridge::attach`].
-unsafe fn attach_destination(end: RingEnd, options: &AttachOptions) -> Result<Ring, BridgeError> {
-    // Left closed it refuses records; but perhaps none is to come, and the sender is still to be
-    // told that its end has been heard.
-    let reopens = end.reopen == Some(true);
-    let writing = match kind(&end)? {
-        Kind::SpscBytes => {
-            // SAFETY: the caller's contract is the same.
-            let mut producer = unsafe { spsc::Producer::attach_with(&end.path, options) }?;
-            if reopens {
-                producer.reopen();
-            }
-            Writing::Bytes(producer)
-        }
-        Kind::MpmcSlots => {
-            // SAFETY: the caller's contract is the same.
-            let producer = unsafe { mpmc::Producer::attach_with(&end.path, options) }?;
-            if !producer.begin_copying() {
-                return Err(BridgeError::Ends(
-                    "another bridge writes to the destination, and an MPMC ring remembers for one \
-                     of them how far it has come",
-                ));
-            }
-            if reopens {
-                producer.reopen();
-            }
-            Writing::Slots(producer)
-        }
-    };
-    Ok(Ring::Into(Box::new(writing), end))
-}
-
-fn kind(end: &RingEnd) -> Result<Kind, BridgeError> {
-    let ring = inspect(&Location::from(&end.path)).map_err(|error| match error {
-        crate::segment::InspectError::Open(error) => AttachError::Open(error),
-        // Attaching will find the same.
-        _ => AttachError::Replaced,
-    })?;
-    Ok(ring.kind)
 }

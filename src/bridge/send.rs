@@ -82,7 +82,8 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         feed.forget(name);
     }
     let names = feed.names();
-    let known = |name| Subscriber::new(name, released);
+    let excused = now() + around.settings.absence();
+    let known = |name| Subscriber::new(name, released, excused);
     let required = around.socket.subscribers.unwrap_or(1).max(1) as usize;
     let mut sending = Sending {
         feed,
@@ -211,7 +212,7 @@ impl<F: Feed> Sending<'_, F> {
         let Some(mut session) = one.session.take() else {
             return;
         };
-        one.progress = now();
+        one.excused = now() + self.around.settings.absence();
         match why {
             LinkError::Nonsense(text) => session.link.part(&Frame::Refusal {
                 code: Code::Protocol,
@@ -233,9 +234,8 @@ impl<F: Feed> Sending<'_, F> {
         if self.subscribers.len() < self.required {
             return self.released;
         }
-        let held = self.subscribers.iter().filter(|one| !one.lapsed);
-        let floor = held.map(|one| one.confirmed).min();
-        floor.unwrap_or(self.feed.next()).max(self.released)
+        let floor = self.subscribers.iter().map(Subscriber::held).min();
+        floor.unwrap_or(self.released).max(self.released)
     }
 
     fn release(&mut self) {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::clock::now;
 use super::error::LinkError;
 use super::frame::{Frame, Hello};
 use super::gauges::Gauges;
@@ -19,9 +18,12 @@ pub(super) struct Subscriber {
     pub(super) name: String,
     /// Everything before it is in its ring.
     pub(super) confirmed: u64,
-    /// Its place was given up: nothing is held for it until it comes back.
-    pub(super) lapsed: bool,
-    /// When it last confirmed something, or began to owe that, or came, or went.
+    /// Everything before it was given up for it because it is slow. As long as that is beyond what
+    /// it has confirmed, it lacks records and has not been told.
+    pub(super) given_up: u64,
+    /// Until then it may be about to call again, and is not slow for being away.
+    pub(super) excused: Instant,
+    /// When it last confirmed something, or began to owe that, or came.
     pub(super) progress: Instant,
     /// Since when it is further behind the fastest than is allowed.
     pub(super) behind: Option<Instant>,
@@ -71,12 +73,13 @@ pub(super) enum Drain {
 }
 
 impl Subscriber {
-    pub(super) fn new(name: String, confirmed: u64) -> Self {
+    pub(super) fn new(name: String, confirmed: u64, excused: Instant) -> Self {
         Self {
             name,
             confirmed,
-            lapsed: false,
-            progress: now(),
+            given_up: confirmed,
+            excused,
+            progress: excused,
             behind: None,
             session: None,
             is_known: false,
@@ -84,16 +87,29 @@ impl Subscriber {
         }
     }
 
-    /// Whether it has had something to confirm for a while and has not.
+    /// Whether its place was given up, and it does not know yet.
+    pub(super) fn has_lapsed(&self) -> bool {
+        self.given_up > self.confirmed
+    }
+
+    /// Number of the first record that is held for it.
+    pub(super) fn held(&self) -> u64 {
+        self.confirmed.max(self.given_up)
+    }
+
+    /// Whether it has had something to confirm for a while and has not, or has been away as long.
     pub(super) fn stalls(&self, now: Instant) -> bool {
-        let session = self.session.as_ref();
-        let owes = session.is_none_or(|session| session.next > self.confirmed);
-        owes && now.saturating_duration_since(self.progress) >= STALL
+        let since = match &self.session {
+            Some(session) if session.next <= self.confirmed => return false,
+            Some(_) => self.progress,
+            None => self.excused,
+        };
+        now.saturating_duration_since(since) >= STALL
     }
 
     /// Whether it has been too far behind for a while, now that it `is_behind` or not.
     pub(super) fn is_behind(&mut self, is_behind: bool, now: Instant) -> bool {
-        if !is_behind {
+        if !is_behind || self.session.is_none() && now < self.excused {
             self.behind = None;
             return false;
         }

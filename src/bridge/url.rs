@@ -363,6 +363,16 @@ impl SocketEnd {
             return Err(BridgeError::Option { key, why });
         }
         if self.framing == Framing::Annulus {
+            let serves_one = self.mode == Mode::Dial && self.subscribers.unwrap_or(1) > 1;
+            if let Some(key) = has("subscribers", serves_one) {
+                let why = "a sender that calls serves the one that it calls";
+                return Err(BridgeError::Option { key, why });
+            }
+            let blocks = self.slow.unwrap_or_default() == Slow::Block;
+            if let Some(key) = has("lag", self.lag_bytes.is_some() && blocks) {
+                let why = "it is for slow=disconnect and slow=drop";
+                return Err(BridgeError::Option { key, why });
+            }
             return Ok(());
         }
         let asks = has("subscribers", self.subscribers.is_some())

@@ -40,8 +40,8 @@ impl Fan {
         Running::new(&socket, &ring_end(&self.place.path(name)))
     }
 
-    /// Waits until `b` and `c` have confirmed so many. A driver releases before it tells figures, so
-    /// what they allow is released by then.
+    /// Waits until `b` and `c` have confirmed so many. A driver releases before it tells figures,
+    /// so what they allow is released by then.
     fn wait_for_two(&self, sends: &Running, count: u64) {
         let has_all = |row: &SubscriberFigures| row.name == "the-d" || row.confirmed == count;
         wait_until("two have confirmed all", || {

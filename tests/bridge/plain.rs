@@ -146,7 +146,7 @@ fn what_the_kernel_has_not_taken_whole_is_sent_to_the_next_one() {
             .lines()
             .map(|line| line.parse::<u64>().unwrap());
         let first = lines.next().unwrap();
-        (first, lines.last().unwrap() + 1)
+        (first, lines.next_back().unwrap() + 1)
     };
     let sends = Running::with(&ring_end(&path), &url, by.clone()).unwrap();
     let mut first = call(&sends);

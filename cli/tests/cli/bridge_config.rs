@@ -134,6 +134,12 @@ fn what_is_missing_or_wrong_elsewhere_is_refused_too() {
     bridge(&[], &[]).assert_refused(2, &["the source is missing"]);
     bridge(&[RING], &[]).assert_refused(2, &["the destination is missing"]);
     bridge(&[RING, "smtp://x"], &[]).assert_refused(2, &["`smtp://x` is no destination"]);
+    for check in [&["--check-config"][..], &[]] {
+        let two = [&[RING, "tcp://127.0.0.1:1?subscribers=2"], check].concat();
+        bridge(&two, &[]).assert_refused(2, &["`subscribers`", "the one that it calls"]);
+        let lag = [&[RING, "unix-listen:/s?lag=9"], check].concat();
+        bridge(&lag, &[]).assert_refused(2, &["`lag`", "slow=drop"]);
+    }
     let level = [RING, SOCKET, "--log-level=a=b=c"];
     bridge(&level, &[]).assert_refused(2, &["no level"]);
     let ran = bridge(&[RING, SOCKET], &[("ANNULUS_BRIDGE_SILENCE", "soon")]);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,8 @@ use super::{Connected, Mode, Port, no_listener, none_is_later};
 pub(in crate::bridge) struct UnixPort {
     path: PathBuf,
     mode: Mode,
-    listener: Option<UnixListener>,
+    /// With the file that is its name.
+    listener: Option<(UnixListener, (u64, u64))>,
 }
 
 impl UnixPort {
@@ -43,19 +44,29 @@ impl UnixPort {
         })
     }
 
+    /// Connects without waiting: as long as the listener's queue is full, which may be as long as
+    /// it is stopped, nothing could end that wait, the wish to stop included. `EAGAIN` says so.
+    fn call(&self) -> Result<UnixStream, Errno> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(&self.path)?)?;
+        Ok(UnixStream::from(socket))
+    }
+
     /// Takes away a socket at which nobody listens, as one that was killed leaves it.
     fn sweep(&self) -> io::Result<()> {
         let is_socket = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| metadata.file_type().is_socket());
-        if !is_socket {
-            return Ok(());
+        if is_socket && matches!(self.call(), Err(Errno::ECONNREFUSED)) {
+            std::fs::remove_file(&self.path)?;
         }
-        match UnixStream::connect(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(&self.path)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Which file stands at the path.
+    fn file(&self) -> io::Result<(u64, u64)> {
+        let metadata = std::fs::symlink_metadata(&self.path)?;
+        Ok((metadata.dev(), metadata.ino()))
     }
 }
 
@@ -69,12 +80,8 @@ impl Port for UnixPort {
     }
 
     fn dial(&mut self, _patience: Duration) -> io::Result<Connected> {
-        // Without waiting: as long as the listener's queue is full, which may be as long as it is
-        // stopped, nothing could end that wait, the wish to stop included.
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        match connect(socket.as_raw_fd(), &UnixAddr::new(&self.path)?) {
-            Ok(()) => Self::connected(UnixStream::from(socket)),
+        match self.call() {
+            Ok(stream) => Self::connected(stream),
             Err(Errno::EAGAIN) => {
                 let text = "too many others wait to be answered there";
                 Err(io::Error::new(io::ErrorKind::WouldBlock, text))
@@ -87,12 +94,12 @@ impl Port for UnixPort {
         self.sweep()?;
         let listener = UnixListener::bind(&self.path)?;
         listener.set_nonblocking(true)?;
-        self.listener = Some(listener);
+        self.listener = Some((listener, self.file()?));
         Ok(())
     }
 
     fn accept(&mut self) -> io::Result<Option<Connected>> {
-        let listener = self.listener.as_ref().ok_or_else(no_listener)?;
+        let (listener, _) = self.listener.as_ref().ok_or_else(no_listener)?;
         match none_is_later(listener.accept())? {
             Some((stream, _)) => Self::connected(stream).map(Some),
             None => Ok(None),
@@ -100,14 +107,17 @@ impl Port for UnixPort {
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.as_ref().map(AsFd::as_fd)
+        self.listener.as_ref().map(|(listener, _)| listener.as_fd())
     }
 }
 
 impl Drop for UnixPort {
     fn drop(&mut self) {
-        if self.listener.take().is_some() {
-            // Should it be another's by now, that one is unlucky: it can listen again.
+        // Another's by now, if somebody took ours away. As long as ours is open, no other file has
+        // its number.
+        if let Some((_, ours)) = &self.listener
+            && self.file().is_ok_and(|file| file == *ours)
+        {
             let _removed = std::fs::remove_file(&self.path);
         }
     }

@@ -147,7 +147,7 @@ impl<F: Feed> Sending<'_, F> {
         let number = self.number_of(name);
         self.hang_up(number, &LinkError::Superseded);
         let one = &mut self.subscribers[number];
-        (one.confirmed, one.lapsed, one.progress) = (next, false, now);
+        (one.confirmed, one.given_up, one.progress) = (next, next, now);
         if core::mem::replace(&mut one.is_known, true) {
             self.around.gauges.reconnects.add(1);
         }
@@ -161,7 +161,7 @@ impl<F: Feed> Sending<'_, F> {
     fn number_of(&mut self, name: &str) -> usize {
         let found = self.subscribers.iter().position(|one| one.name == name);
         found.unwrap_or_else(|| {
-            let one = Subscriber::new(name.to_owned(), self.released);
+            let one = Subscriber::new(name.to_owned(), self.released, now());
             self.subscribers.push(one);
             self.subscribers.len() - 1
         })

@@ -19,19 +19,27 @@ impl<F: Feed> Sending<'_, F> {
         (self.around.report)(&Event::Draining { unconfirmed });
     }
 
+    /// Whether all who are waited for have everything before `target`, and whether all have.
+    fn have(&self, target: u64) -> (bool, bool) {
+        if self.subscribers.len() < self.required {
+            return (false, false);
+        }
+        let mut lacking = self.subscribers.iter().filter(|one| one.confirmed < target);
+        let all = lacking.clone().next().is_none();
+        (lacking.all(Subscriber::has_lapsed), all)
+    }
+
     /// Tells everybody that nothing comes any more, and whether that is all.
     pub(super) fn end(&mut self) -> Option<Summary> {
         let now = now();
-        let floor = self.floor();
-        self.summary.confirmed = floor - self.first;
-        let all = self.subscribers.len() >= self.required && floor >= self.feed.next();
+        self.summary.confirmed = self.floor() - self.first;
+        let end = self.feed.next();
         if let Some(target) = self.target {
-            let confirmed = floor >= target;
-            if !confirmed && self.around.ending.is_some_and(|deadline| now < deadline) {
+            let (waited, all) = self.have(target);
+            if !waited && self.around.ending.is_some_and(|deadline| now < deadline) {
                 return None;
             }
-            self.summary.all_confirmed = confirmed;
-            let end = self.feed.next();
+            self.summary.all_confirmed = all;
             for one in &mut self.subscribers {
                 if let Some(session) = &mut one.session {
                     let closed = false;
@@ -40,10 +48,11 @@ impl<F: Feed> Sending<'_, F> {
             }
             return Some(self.summary);
         }
-        if !self.closed || !all {
+        let (waited, all) = self.have(end);
+        if !self.closed || !waited {
+            self.farewell = None;
             return None;
         }
-        let end = self.feed.next();
         for one in &mut self.subscribers {
             let Some(session) = &mut one.session else {
                 continue;
@@ -60,13 +69,14 @@ impl<F: Feed> Sending<'_, F> {
             session.is_some_and(|session| session.drain == Drain::Done)
         };
         // Those who are away are told when they come, if they come in time.
-        if self.farewell(now) || self.subscribers.iter().all(told) {
-            self.summary.all_confirmed = true;
-            self.summary.ended = true;
-            (self.around.report)(&Event::Ended { records: end });
-            return Some(self.summary);
+        if !self.farewell(now) && !self.subscribers.iter().all(told) {
+            return None;
         }
-        None
+        (self.summary.all_confirmed, self.summary.ended) = (all, true);
+        if all {
+            (self.around.report)(&Event::Ended { records: end });
+        }
+        Some(self.summary)
     }
 
     /// Whether those who have not heard of the end were waited for long enough.

@@ -7,7 +7,7 @@ use crate::bridge::clock::now;
 use crate::bridge::error::{BridgeError, Fault, LinkError};
 use crate::bridge::feed::{Feed, Read};
 use crate::bridge::frame::{Code, first_record};
-use crate::bridge::subscriber::{Drain, Part, Session};
+use crate::bridge::subscriber::{Drain, Part, Session, Subscriber};
 use crate::bridge::url::Slow;
 
 use super::{Numbered, Sending};
@@ -67,7 +67,9 @@ impl<F: Feed> Sending<'_, F> {
                 }
             }
         }
-        if self.subscribers.iter().all(|one| one.session.is_none()) && self.lots.is_empty() {
+        let is_alone = self.subscribers.iter().all(|one| one.session.is_none());
+        let reads = self.lots.is_empty() || self.subscribers.iter().any(Subscriber::has_lapsed);
+        if is_alone && reads && !self.is_enough() {
             // Nobody asks, but whether the ring is closed must be known.
             moved |= self.read_lot()?;
         }
