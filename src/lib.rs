@@ -19,7 +19,7 @@ compile_error!(
      and membarrier(2). Elsewhere only `--cfg loom` builds, with the heap rings."
 );
 
-#[cfg(all(feature = "bridge-tcp", not(loom)))]
+#[cfg(all(feature = "bridge", not(loom)))]
 pub mod bridge;
 mod constructors;
 mod error;

@@ -21,9 +21,10 @@ use log::Format;
 
 /// Moves records between a ring and a network, so that none is lost.
 ///
-/// One end is a ring, the other one a socket. Two bridges make the same ring on two machines: each
-/// record arrives once and in order, whichever bridge is killed whenever, if the ring is an SPSC
-/// one at the source. Start them in any order; each tries on until the other one is there.
+/// One end is a ring, the other one a socket or a broker. Two bridges make the same ring on two
+/// machines: each record arrives once and in order, whichever bridge is killed whenever, if the
+/// ring is an SPSC one at the source. Start them in any order; each tries on until the other one is
+/// there.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Ends:
@@ -31,6 +32,8 @@ Ends:
   tcp://HOST:PORT              calls there, again and again
   tcp-listen://ADDRESS:PORT    is called there
   unix:PATH, unix-listen:PATH  the same with a UNIX socket
+  amqp://USER:PASSWORD@HOST:PORT/VHOST   a broker that speaks AMQP 0-9-1, as RabbitMQ; guest, guest,
+                               5672 and the vhost / (written %2f) if they are not said
   Which side calls is independent of which way records go. Special characters of a path are written
   %3F for ?, %23 for #, %25 for %. Quote a URL with ? or & for the shell.
 
@@ -57,6 +60,17 @@ Of either socket:
   framing=lines, framing=len32
                   the peer is no bridge but `nc`, or twenty lines of Python: a record a line, or
                   behind its length as a little-endian u32. Nobody confirms anything.
+Of a broker:
+  exchange=E, routing_key=K
+                  where records go; without an exchange, K is the name of a queue
+  queue=Q         where they come from
+  declare=yes     create the exchange, the queue and the binding between them, if they are named;
+                  otherwise they must exist. With durable=no not for longer than the broker
+                  runs, with exchange_type=direct, fanout, topic or headers
+  prefetch=N      receiving: most messages ahead of their acknowledgement, 1000 if it is not said
+  password_file=PATH, password_env=NAME
+                  instead of a password in the URL, which others can see among the arguments. Read
+                  anew for each connection
 Of a ring that is written to:
   accept-other-source=yes  go on behind the records of another ring, once; otherwise, and for
                            another one after that, it is refused
@@ -74,6 +88,11 @@ What is promised is printed at the start. In short:
                            bridge is killed between the two
   from a plain peer        once, but for what was under way when the connection or the bridge ended
   slow=disconnect, drop    the same, but for gaps, which are counted and told
+  into a broker            at least once; released when the broker has confirmed it, to a queue. It
+                           then is as safe as its queue: a queue that may drop what is oldest
+                           (x-overflow drop-head, the default of queues with a limit) may lose it
+  from a broker            at least once; what a bridge has published, once, as far as its headers
+                           and the ring's file can tell. Other producers' messages simply pass
 
 The end:
   When the source is closed and all is confirmed, both bridges end with 0, and the destination is
@@ -97,10 +116,13 @@ Examples:
   annulus bridge ring:/dev/shm/orders 'tcp-listen://0.0.0.0:7400?subscribers=2'
   annulus bridge tcp://10.0.0.2:7400 ring:/dev/shm/orders           on each of two other machines
   annulus bridge ring:/dev/shm/orders unix-listen:/run/orders.sock
+  annulus bridge ring:/dev/shm/orders \
+    'amqp://me@localhost/%2f?exchange=orders&routing_key=new&password_file=/run/secrets/me'
+  annulus bridge 'amqp://localhost/%2f?queue=orders' ring:/dev/shm/orders
   annulus bridge ring:/dev/shm/log 'tcp-listen://127.0.0.1:7401?framing=lines' & nc 127.0.0.1 7401
 
 Who can connect is who can reach the socket: there is no password and no TLS. Use addresses that
-strangers cannot reach, or a UNIX socket.")]
+strangers cannot reach, or a UNIX socket. A broker is reached without TLS: amqps:// is refused.")]
 pub struct BridgeArgs {
     #[command(flatten)]
     layer: Layer,
@@ -161,8 +183,9 @@ fn bridge(layer: &Layer, (source, destination): (End, End)) -> Result<Answer, Fa
         .into_iter()
         .find_map(|end| match end {
             End::Ring(ring) => Some(ring.path.clone()),
-            End::Socket(_) => None,
+            End::Socket(_) | End::Amqp(_) => None,
         });
+    let shown = [&source, &destination].into_iter().any(shows_password);
     let failed = |error| failure(path.as_deref(), &error);
     // SAFETY: whoever may write to the file uses it through annulus: `annulus --help` says that
     // they are trusted to, and that the mode of the file says who they are.
@@ -172,6 +195,12 @@ fn bridge(layer: &Layer, (source, destination): (End, End)) -> Result<Answer, Fa
         .map(|end| end.as_deref().map(config::printed).unwrap_or_default());
     let guarantee = bridge.guarantee();
     info!(source = from, destination = to, guarantee, "starting");
+    if shown {
+        warn!(
+            "others on this machine can see the password among the arguments: give it with \
+             ?password_file= or ?password_env="
+        );
+    }
     if let Some(address) = layer.metrics.and_then(|metrics| metrics.0) {
         let at = metrics::serve(address, bridge.gauges(), patience)?;
         info!(at = format!("http://{at}/metrics"), "metrics");
@@ -185,6 +214,10 @@ fn bridge(layer: &Layer, (source, destination): (End, End)) -> Result<Answer, Fa
     } else {
         Answer::No
     })
+}
+
+fn shows_password(end: &End) -> bool {
+    matches!(end, End::Amqp(end) if end.shows_password())
 }
 
 fn settings(layer: &Layer) -> Settings {

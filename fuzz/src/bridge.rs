@@ -59,6 +59,7 @@ pub fn bridge_ends(data: &[u8]) {
                     .is_none_or(|count| (1..=16).contains(&count))
             );
         }
+        Ok(End::Amqp(end)) => assert!(!end.host.is_empty() && end.prefetch != Some(0)),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -67,6 +67,12 @@ pub(super) fn drive(mut driver: impl Driver) -> Result<Summary, BridgeError> {
     }
 }
 
+/// How long nothing of that is due.
+pub(super) fn until(dues: impl Iterator<Item = Instant>) -> Duration {
+    let due = dues.min();
+    due.map_or(BOUND, |due| due.saturating_duration_since(now()).min(BOUND))
+}
+
 /// What was told of the calls since somebody answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Told {
@@ -157,8 +163,7 @@ impl<'b> Around<'b> {
     /// How long nothing is due, of this or of `dues`. `calls` if there is somebody to call.
     pub(super) fn until_next(&self, calls: bool, dues: impl Iterator<Item = Instant>) -> Duration {
         let call = (calls && self.dials()).then(|| self.backoff.due());
-        let due = dues.chain(self.ending).chain(self.deaf).chain(call).min();
-        due.map_or(BOUND, |due| due.saturating_duration_since(now()).min(BOUND))
+        until(dues.chain(self.ending).chain(self.deaf).chain(call))
     }
 
     /// Whether this end calls; else it is called.

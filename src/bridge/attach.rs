@@ -3,48 +3,49 @@
 use super::Ring;
 use super::error::BridgeError;
 use super::intake::Writing;
-use super::url::{End, RingEnd, Slow, SocketEnd};
+use super::url::{End, RingEnd, Slow};
 use crate::segment::{AttachError, AttachOptions, InspectError, Snapshot, inspect};
 use crate::{Kind, Location, Redelivery, mpmc, spsc};
 
 /// The two ends of a bridge, with options that mean something where they stand.
 pub(super) struct Ends {
     pub(super) ring: RingEnd,
-    pub(super) socket: SocketEnd,
+    /// The one that is no ring.
+    pub(super) far: End,
     /// The ring is the source.
     pub(super) sends: bool,
 }
 
 impl Ends {
     pub(super) fn new(source: End, destination: End) -> Result<Self, BridgeError> {
-        let (ring, socket, sends) = match (source, destination) {
-            (End::Ring(ring), End::Socket(socket)) => (ring, socket, true),
-            (End::Socket(socket), End::Ring(ring)) => (ring, socket, false),
+        let (ring, far, sends) = match (source, destination) {
             (End::Ring(_), End::Ring(_)) => {
                 return Err(BridgeError::Ends(
                     "two rings of one machine need no bridge: let the consumer of the first \
                      commit into the second",
                 ));
             }
-            (End::Socket(_), End::Socket(_)) => {
-                return Err(BridgeError::Ends("one end of a bridge must be a ring"));
-            }
+            (End::Ring(ring), far) => (ring, far, true),
+            (far, End::Ring(ring)) => (ring, far, false),
+            _ => return Err(BridgeError::Ends("one end of a bridge must be a ring")),
         };
-        if sends {
-            socket.check_sending()?;
-            let asks = ring.accept_other_source.map(|_| "accept-other-source");
-            if let Some(key) = asks.or(ring.reopen.map(|_| "reopen")) {
-                let why = "it is for a ring that is written to";
-                return Err(BridgeError::Option { key, why });
-            }
-        } else {
-            socket.check_receiving()?;
+        match &far {
+            End::Socket(socket) if sends => socket.check_sending()?,
+            End::Socket(socket) => socket.check_receiving()?,
+            End::Amqp(end) if sends => end.check_sending()?,
+            End::Amqp(end) => end.check_receiving()?,
+            End::Ring(_) => {}
         }
-        Ok(Self {
-            ring,
-            socket,
-            sends,
-        })
+        let asks = ring.accept_other_source.map(|_| "accept-other-source");
+        if sends && let Some(key) = asks.or(ring.reopen.map(|_| "reopen")) {
+            let why = "it is for a ring that is written to";
+            return Err(BridgeError::Option { key, why });
+        }
+        if let (Some(key), End::Amqp(_)) = (asks, &far) {
+            let why = "messages of any ring, and of none, pass";
+            return Err(BridgeError::Option { key, why });
+        }
+        Ok(Self { ring, far, sends })
     }
 
     /// What the ring is like.
@@ -62,13 +63,15 @@ impl Ends {
         if seen.kind == Kind::SpscBytes {
             return Ok(());
         }
-        if !matches!(self.socket.slow, None | Some(Slow::Block)) {
-            let (key, why) = ("slow", "of an MPMC ring there is only slow=block");
-            return Err(BridgeError::Option { key, why });
-        }
-        if !self.socket.forget.is_empty() {
-            let (key, why) = ("forget", "an MPMC ring remembers nobody");
-            return Err(BridgeError::Option { key, why });
+        if let End::Socket(socket) = &self.far {
+            if !matches!(socket.slow, None | Some(Slow::Block)) {
+                let (key, why) = ("slow", "of an MPMC ring there is only slow=block");
+                return Err(BridgeError::Option { key, why });
+            }
+            if !socket.forget.is_empty() {
+                let (key, why) = ("forget", "an MPMC ring remembers nobody");
+                return Err(BridgeError::Option { key, why });
+            }
         }
         if seen.redelivery != Redelivery::Unlimited {
             return Err(BridgeError::Ends(

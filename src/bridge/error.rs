@@ -148,6 +148,9 @@ pub enum LinkError {
         /// Whose.
         uid: u32,
     },
+    /// A broker says no, or is gone.
+    #[error("{0}")]
+    Broker(String),
     /// Nothing was heard of the peer.
     #[error("the peer is silent for {} ms", .0.as_millis())]
     Silent(Duration),

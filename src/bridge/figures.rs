@@ -30,6 +30,12 @@ pub struct Figures {
     /// Records that came once more and were dropped. Between bridges there are none, because the
     /// receiver says where to go on.
     pub duplicates: u64,
+    /// Messages that a broker did not take.
+    pub nacked: u64,
+    /// Messages for which a broker had no queue.
+    pub returned: u64,
+    /// A broker takes nothing for now.
+    pub is_blocked: bool,
     /// Gaps that were told.
     pub gaps: u64,
     /// Records in them, one subscriber's counted apart from another's.

@@ -69,6 +69,9 @@ pub struct Gauges {
     pub(super) connected: Word,
     pub(super) wanted: Word,
     pub(super) forbidden: Word,
+    pub(super) blocked: Word,
+    nacked: Word,
+    returned: Word,
     confirmations: Word,
     gaps: Word,
     gap_records: Word,
@@ -113,6 +116,9 @@ impl Gauges {
             connected: Word::default(),
             wanted: Word::default(),
             forbidden: Word::default(),
+            blocked: Word::default(),
+            nacked: Word::default(),
+            returned: Word::default(),
             confirmations: Word::default(),
             gaps: Word::default(),
             gap_records: Word::default(),
@@ -131,6 +137,18 @@ impl Gauges {
         self.gaps.set(summary.gaps);
         self.gap_records.set(summary.gap_records);
         self.connections.set(summary.connections);
+    }
+
+    /// The same to or from a broker, where a session stands in the place of a connection.
+    pub(super) fn count_at_broker(&self, summary: &Summary) {
+        self.count(summary);
+        self.wanted.set(1);
+        self.reconnects.set(summary.connections.saturating_sub(1));
+        self.published.set(summary.published);
+        self.republished.set(summary.republished);
+        self.nacked.set(summary.nacked);
+        self.returned.set(summary.returned);
+        self.duplicates.set(summary.duplicates);
     }
 
     /// The driver has turned at `now`, and stands where it does. `is_idle` if nothing is owed.
@@ -190,6 +208,9 @@ impl Gauges {
             confirmations: self.confirmations.get(),
             republished: self.republished.get(),
             duplicates: self.duplicates.get(),
+            nacked: self.nacked.get(),
+            returned: self.returned.get(),
+            is_blocked: self.blocked.get() != 0,
             gaps: self.gaps.get(),
             gap_records: self.gap_records.get(),
             connections: self.connections.get(),

@@ -2,8 +2,12 @@
 //! the ring that they come from. A byte ring takes a frame's records in one batch, a slot ring one
 //! after the other.
 
+#[cfg(feature = "bridge-amqp")]
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
+#[cfg(feature = "bridge-amqp")]
+use super::broker::{Delivery, Seen};
 use super::error::{BridgeError, LinkError};
 use super::frame::{FrameError, StreamId, WireRecord, first_record};
 use crate::TryClaimError;
@@ -44,6 +48,19 @@ pub(super) struct Intake {
 pub(super) struct Taken {
     pub(super) bytes: usize,
     pub(super) records: u64,
+    /// There is no room for the next one.
+    pub(super) is_full: bool,
+}
+
+/// How far a queue of messages was committed.
+#[cfg(feature = "bridge-amqp")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Delivered {
+    pub(super) records: u64,
+    /// They had come before.
+    pub(super) duplicates: u64,
+    /// The last delivery that is done with, either way.
+    pub(super) through: Option<u64>,
     /// There is no room for the next one.
     pub(super) is_full: bool,
 }
@@ -148,6 +165,47 @@ impl Intake {
         Ok(taken)
     }
 
+    /// How far the records of the stream that it holds reach.
+    #[cfg(feature = "bridge-amqp")]
+    pub(super) fn origin(&self) -> Option<Origin> {
+        either!(&self.writing, producer => producer.origin())
+    }
+
+    /// Commits as many messages as there is room for, oldest first, without those that have come
+    /// before, and takes both from the queue.
+    #[cfg(feature = "bridge-amqp")]
+    pub(super) fn commit_deliveries(
+        &mut self,
+        deliveries: &mut VecDeque<Delivery>,
+        seen: &mut Seen,
+    ) -> Result<Delivered, BridgeError> {
+        match &mut self.writing {
+            Writing::Bytes(producer) => {
+                let mut batch = producer.batch();
+                let mut reached = None;
+                let taken = each_delivery(deliveries, seen, |delivery, seen| {
+                    batch.try_push(delivery.tag, &delivery.payload)?;
+                    reached = note(delivery, seen).or(reached);
+                    Ok(())
+                })?;
+                match reached {
+                    Some(origin) => batch.commit_from(&origin),
+                    None => batch.commit(),
+                }
+                Ok(taken)
+            }
+            Writing::Slots(producer) => each_delivery(deliveries, seen, |delivery, seen| {
+                let mut claim = producer.try_claim(delivery.payload.len())?;
+                claim.copy_from_slice(&delivery.payload);
+                match note(delivery, seen) {
+                    Some(origin) => claim.commit_from(delivery.tag, &origin),
+                    None => claim.commit(delivery.tag),
+                }
+                Ok(())
+            }),
+        }
+    }
+
     /// Commits one record that comes from no ring. False if there is no room.
     pub(super) fn push(&mut self, payload: &[u8]) -> Result<bool, BridgeError> {
         match either!(&mut self.writing, producer => producer.try_push(0, payload)) {
@@ -191,6 +249,42 @@ fn each(
         }
     }
     Ok(taken)
+}
+
+/// How far the record's stream reaches with it.
+#[cfg(feature = "bridge-amqp")]
+fn note(delivery: &Delivery, seen: &mut Seen) -> Option<Origin> {
+    let (stream, position) = delivery.source?;
+    seen.note(stream, position)
+}
+
+/// Does `take` with each message that has not come before, up to the first for which there is no
+/// room, and removes what is done with.
+#[cfg(feature = "bridge-amqp")]
+fn each_delivery(
+    deliveries: &mut VecDeque<Delivery>,
+    seen: &mut Seen,
+    mut take: impl FnMut(&Delivery, &mut Seen) -> Result<(), TryClaimError>,
+) -> Result<Delivered, BridgeError> {
+    let mut done = Delivered::default();
+    while let Some(delivery) = deliveries.front() {
+        let source = delivery.source;
+        if source.is_some_and(|(stream, position)| seen.has(stream, position)) {
+            done.duplicates += 1;
+        } else {
+            match take(delivery, seen) {
+                Ok(()) => done.records += 1,
+                Err(TryClaimError::Full) => {
+                    done.is_full = true;
+                    break;
+                }
+                Err(error) => return Err(fatal(error)),
+            }
+        }
+        done.through = Some(delivery.delivery);
+        deliveries.pop_front();
+    }
+    Ok(done)
 }
 
 fn fatal(error: TryClaimError) -> BridgeError {

@@ -9,13 +9,14 @@
 //! | `attach` | which ends make a bridge, and its ring |
 //! | `frame` | what goes over the wire |
 //! | `link` | one connection |
-//! | `adapter` | where connections come from: TCP, UNIX sockets |
+//! | `adapter` | where connections come from: TCP, UNIX sockets; a broker that speaks AMQP |
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
 //! | `around`, `clock`, `poller` | what both drivers have in common |
 //! | `report`, `figures`, `gauges` | what it tells: changes of state, and figures |
 //! | `subscriber`, `roster` | one who is served; their names, in the ring's file |
 //! | `plain` | peers that are no bridges |
+//! | `broker` | brokers, which take single messages: the drivers of both directions |
 //!
 //! # Invariants
 //! 1. The ring's head moves only to where every subscriber has confirmed, and never back.
@@ -32,6 +33,8 @@
 pub(crate) mod adapter;
 mod around;
 mod attach;
+#[cfg(feature = "bridge-amqp")]
+mod broker;
 mod clock;
 mod error;
 mod feed;
@@ -54,7 +57,9 @@ pub use error::{BridgeError, LinkError};
 pub use figures::{Figures, LatencyFigures, NotReady, SubscriberFigures};
 pub use gauges::Gauges;
 pub use report::{Event, Summary};
-pub use url::{Address, End, EndError, Framing, RingEnd, Slow, SocketEnd};
+pub use url::{
+    Address, AmqpEnd, End, EndError, ExchangeType, Framing, Password, RingEnd, Slow, SocketEnd,
+};
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -115,11 +120,19 @@ impl Settings {
 #[derive(Debug)]
 pub struct Bridge {
     ring: Ring,
-    socket: SocketEnd,
+    far: Far,
     /// Goes on behind another ring's records.
     accept: bool,
     settings: Settings,
     gauges: Arc<Gauges>,
+}
+
+/// The end that is no ring.
+#[derive(Debug)]
+enum Far {
+    Socket(SocketEnd),
+    #[cfg(feature = "bridge-amqp")]
+    Amqp(AmqpEnd),
 }
 
 #[derive(Debug)]
@@ -156,7 +169,7 @@ impl Bridge {
         let accept = ends.ring.accept_other_source == Some(true);
         Ok(Self {
             ring,
-            socket: ends.socket,
+            far: Far::new(ends.far)?,
             accept,
             settings,
             gauges,
@@ -184,14 +197,19 @@ impl Bridge {
 
     /// What may be relied upon, whoever is killed: a sentence for people.
     pub fn guarantee(&self) -> &'static str {
-        match (&self.ring, self.socket.framing) {
+        let socket = match &self.far {
+            Far::Socket(socket) => socket,
+            #[cfg(feature = "bridge-amqp")]
+            Far::Amqp(_) => return adapter::amqp::guarantee(&self.ring),
+        };
+        match (&self.ring, socket.framing) {
             (Ring::Into(_), Framing::Annulus) => {
                 "each record once and in order, whoever is killed, if the source is an SPSC ring, \
                  but for counted gaps if the sender's policy is slow=drop or slow=disconnect; from \
                  an MPMC ring at least once: what was not confirmed when the sending bridge died \
                  comes again"
             }
-            (Ring::FromBytes(_), Framing::Annulus) => match self.socket.slow {
+            (Ring::FromBytes(_), Framing::Annulus) => match socket.slow {
                 Some(Slow::Disconnect | Slow::Drop) => {
                     "each record once and in order into each destination ring, whoever is killed, \
                      but for counted gaps where a subscriber is too slow"
@@ -231,11 +249,36 @@ impl Bridge {
     ) -> Result<Summary, BridgeError> {
         let Self {
             ring,
-            socket,
+            far,
             accept,
             settings,
             gauges,
         } = self;
+        let socket = match far {
+            Far::Socket(socket) => socket,
+            #[cfg(feature = "bridge-amqp")]
+            Far::Amqp(end) => {
+                let ahead = end.prefetch.unwrap_or(adapter::amqp::PREFETCH);
+                let course = broker::Course {
+                    broker: Box::new(adapter::amqp::Amqp::new(end, &settings)),
+                    settings: &settings,
+                    gauges: &gauges,
+                    stop,
+                    report,
+                };
+                return match ring {
+                    Ring::FromBytes(consumer) => {
+                        broker::publish::run(feed::Bytes::new(consumer), course)
+                    }
+                    Ring::FromSlots(consumer) => {
+                        broker::publish::run(feed::Slots::new(&consumer), course)
+                    }
+                    Ring::Into(writing) => {
+                        broker::consume::run(intake::Intake::new(*writing), ahead, course)
+                    }
+                };
+            }
+        };
         let plain = socket.framing != Framing::Annulus;
         let port: Box<dyn Port> = match &socket.address {
             Address::Tcp { host, port } => {
@@ -253,6 +296,19 @@ impl Bridge {
             Ring::FromSlots(consumer) => send::run(feed::Slots::new(&consumer), around),
             Ring::Into(writing) if plain => plain::receive(intake::Intake::new(*writing), around),
             Ring::Into(writing) => receive::run(intake::Intake::new(*writing), accept, around),
+        }
+    }
+}
+
+impl Far {
+    fn new(end: End) -> Result<Self, BridgeError> {
+        match end {
+            End::Socket(socket) => Ok(Self::Socket(socket)),
+            #[cfg(feature = "bridge-amqp")]
+            End::Amqp(end) => Ok(Self::Amqp(*end)),
+            _ => Err(BridgeError::Ends(
+                "this was built without AMQP: build it with the feature `bridge-amqp`",
+            )),
         }
     }
 }

@@ -43,6 +43,28 @@ pub enum Event<'a> {
         /// Why.
         why: &'a LinkError,
     },
+    /// A broker does not take a record, and is offered it again and again; told once, until it
+    /// takes some.
+    NotTaken {
+        /// Where.
+        at: &'a str,
+        /// Number of the record.
+        position: u64,
+        /// Why.
+        why: &'a str,
+    },
+    /// A broker takes nothing for now.
+    Blocked {
+        /// Where.
+        at: &'a str,
+        /// Why.
+        why: &'a str,
+    },
+    /// It does again.
+    Unblocked {
+        /// Where.
+        at: &'a str,
+    },
     /// Records that the subscriber never gets.
     Gap {
         /// Its name.
@@ -80,6 +102,11 @@ impl fmt::Display for Event<'_> {
                 }
                 write!(f, ": {why}")
             }
+            Self::NotTaken { at, position, why } => {
+                write!(f, "{at} does not take record {position}, trying on: {why}")
+            }
+            Self::Blocked { at, why } => write!(f, "{at} takes nothing for now: {why}"),
+            Self::Unblocked { at } => write!(f, "{at} takes records again"),
             Self::Gap { name, from, to } => {
                 let lost = to.wrapping_sub(*from);
                 write!(f, "gap: {name} never gets {lost} records, from {from} on")
@@ -108,4 +135,15 @@ pub struct Summary {
     pub gap_records: u64,
     /// Connections that were made.
     pub connections: u64,
+    /// To a broker: messages that were published, each time counted.
+    pub published: u64,
+    /// Of these, how many it did not take.
+    pub nacked: u64,
+    /// Of these, for how many it had no queue.
+    pub returned: u64,
+    /// Records that were, or are, to be published again: for these reasons, or since a session
+    /// ended before it was known what had become of them.
+    pub republished: u64,
+    /// From a broker: messages that had come before, and were dropped.
+    pub duplicates: u64,
 }

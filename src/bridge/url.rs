@@ -5,10 +5,13 @@
 //! tcp://10.0.0.2:7400                         calls that address
 //! tcp-listen://0.0.0.0:7400?subscribers=2     is called there
 //! unix:/run/orders.sock  unix-listen:/run/orders.sock
+//! amqp://localhost/%2f?queue=orders           a broker
 //! ```
 //!
 //! Options follow a `?`. One that is not known, is given twice, or means nothing at that end is
 //! refused: a misspelt policy must not become a default.
+
+mod amqp;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -17,6 +20,8 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
+
+pub use amqp::{AmqpEnd, ExchangeType, Password};
 
 use super::adapter::Mode;
 use super::error::BridgeError;
@@ -29,6 +34,8 @@ pub enum End {
     Ring(RingEnd),
     /// A socket.
     Socket(SocketEnd),
+    /// A broker that speaks AMQP 0-9-1.
+    Amqp(Box<AmqpEnd>),
 }
 
 /// A ring, and how it is written to; a ring that is read has no options.
@@ -115,8 +122,8 @@ pub enum EndError {
     Syntax(#[from] url::ParseError),
     /// Its scheme is none of ours.
     #[error(
-        "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, unix: and \
-         unix-listen:"
+        "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, unix:, \
+         unix-listen: and amqp://"
     )]
     Scheme(String),
     /// Something is missing, or there is too much of it.
@@ -173,6 +180,15 @@ impl FromStr for End {
         let url = Url::parse(text)?;
         if url.fragment().is_some() {
             return Err(EndError::Form("a `#` must be written %23"));
+        }
+        if url.scheme() == "amqp" {
+            return Ok(Self::Amqp(Box::new(amqp::amqp_end(&url)?)));
+        }
+        if url.scheme() == "amqps" {
+            return Err(EndError::Form(
+                "there is no TLS for AMQP here yet: amqp:// to a broker of this machine, or \
+                 through a tunnel",
+            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(EndError::Form(

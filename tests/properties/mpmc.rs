@@ -510,7 +510,7 @@ impl<'r, H: Home> Run<'r, H> {
         }
         let mut expected = Vec::new();
         let refused = loop {
-            if expected.len() == max.into() {
+            if expected.len() == usize::from(max) {
                 break None;
             }
             match self.model.read() {

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Clippy,
     /// A browser without a window, which lays out the lab's page.
     Browser,
+    /// RabbitMQ, of which the tests start nodes of their own.
+    Broker,
     /// `cargo fuzz`, and a compiler that takes its flags (see [`nightly`]).
     Fuzzer,
 }
@@ -38,6 +40,13 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
                 return Ok(());
             }
             apt("a browser", &["chromium"])
+        }
+        Need::Broker => {
+            // Its scripts refuse to say who they are to anybody but their own user.
+            if std::path::Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() {
+                return Ok(());
+            }
+            apt("a broker", &["rabbitmq-server"])
         }
         Need::Git if shell::succeeds("git", &["--version"]) => Ok(()),
         Need::Git => apt("git", &["git"]),

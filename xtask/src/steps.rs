@@ -64,7 +64,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "unit",
         what: "unit, integration, example and doc tests",
-        needs: &[Need::Compiler, Need::Git, Need::Browser],
+        needs: &[Need::Compiler, Need::Git, Need::Browser, Need::Broker],
         run: unit,
     },
     Step {

@@ -71,12 +71,32 @@ pub fn ended(summary: &Summary) {
         confirmed,
         connections,
         gap_records,
+        nacked,
+        returned,
+        republished,
+        duplicates,
         ..
     } = *summary;
+    // What did not happen is not told.
+    let [nacked, returned, republished, duplicates] =
+        [nacked, returned, republished, duplicates].map(|count| (count > 0).then_some(count));
     if summary.all_confirmed {
-        info!(confirmed, connections, gap_records, "drained");
+        info!(
+            confirmed,
+            connections, gap_records, nacked, returned, republished, duplicates, "drained"
+        );
     } else {
         let rest = "start it again, and the rest goes out";
-        warn!(confirmed, connections, gap_records, rest, "not drained");
+        warn!(
+            confirmed,
+            connections,
+            gap_records,
+            nacked,
+            returned,
+            republished,
+            duplicates,
+            rest,
+            "not drained"
+        );
     }
 }

@@ -200,6 +200,12 @@ fn sending(to: &mut Writer<'_>, figures: &Figures) -> fmt::Result {
     to.counter("published_records", published, figures.published)?;
     let again = "Records that were sent once more to the same subscriber";
     to.counter("republished_records", again, figures.republished)?;
+    let nacked = "Records that a broker did not take";
+    to.counter("nacked_records", nacked, figures.nacked)?;
+    let returned = "Records for which a broker had no queue";
+    to.counter("returned_records", returned, figures.returned)?;
+    let blocked = "Whether a broker takes nothing for now";
+    to.gauge("blocked", blocked, figures.is_blocked.into())?;
     let latency = &figures.confirm_latency;
     let buckets: Vec<(f64, u64)> = latency
         .buckets

@@ -1,6 +1,7 @@
 //! Bridges between real processes, killed at any moment.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -154,4 +155,46 @@ fn kill_either(to: &[&str], lines: u64) {
     assert_eq!(arrived.len() as u64, lines, "after {kills} kills");
     assert!(kills >= 20, "only {kills} kills: too few to show anything");
     assert_eq!(scene.to.number("committed_records"), lines);
+}
+
+/// Not in an error about the URL, and not while the broker is away.
+#[test]
+fn a_password_is_never_shown() {
+    let ring = Ring::new(SPSC);
+    let end = format!("ring:{}", ring.path.display());
+    for (url, why) in [
+        ("amqp://me:s3cret@localhost/a/b?queue=q", "%2f"),
+        ("amqps://me:s3cret@localhost?queue=q", "TLS"),
+        ("amqp://me:s3cret@localhost?queu=q", "`queu`"),
+        ("amqp://me:s3cret@localhost:x?queue=q", "port"),
+        ("tcp://me:s3cret@localhost:1", "others can see"),
+    ] {
+        let output = annulus(["bridge", url, &end]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why) && !said.contains("s3cret"), "{said}");
+    }
+    let url = "amqp://me:s3cret@127.0.0.1:1/%2f?routing_key=q";
+    let mut command = annulus(["bridge", &end, url]);
+    let mut child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = String::new();
+    while !said.contains("cannot reach amqp://me@127.0.0.1:1") {
+        said += &lines.next().expect("it says so before it ends").unwrap();
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    lines.for_each(|line| said += &line.unwrap());
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(0),
+        "there was nothing to confirm: {said}"
+    );
+    assert!(
+        said.contains("password_file") && !said.contains("s3cret"),
+        "{said}"
+    );
 }

@@ -1,5 +1,7 @@
 //! Where connections come from. An adapter owns sockets and knows no ring, no frame and no cursor.
 
+#[cfg(feature = "bridge-amqp")]
+pub(super) mod amqp;
 pub(super) mod tcp;
 pub(super) mod unix;
 
