@@ -176,8 +176,8 @@ impl Bridge {
         })
     }
 
-    /// Whether two ends make a bridge, as far as can be told without attaching: that of an MPMC
-    /// ring more is refused than of others shows only if the ring is there.
+    /// Whether two ends make a bridge, as far as can be told without attaching. Of a ring that is
+    /// not there yet nothing is known, so an option that its kind does not have passes.
     ///
     /// # Errors
     /// See [`BridgeError`].
