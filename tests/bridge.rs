@@ -24,6 +24,8 @@ mod rig;
 mod slow;
 #[path = "bridge/suite.rs"]
 mod suite;
+#[path = "bridge/tls.rs"]
+mod tls;
 #[path = "bridge/users.rs"]
 mod users;
 #[path = "bridge/wire.rs"]

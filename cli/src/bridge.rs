@@ -31,6 +31,7 @@ Ends:
   ring:PATH                    a ring of this machine; it must exist
   tcp://HOST:PORT              calls there, again and again
   tcp-listen://ADDRESS:PORT    is called there
+  tls://, tls-listen://        the same two, encrypted
   unix:PATH, unix-listen:PATH  the same with a UNIX socket
   amqp://USER:PASSWORD@HOST:PORT/VHOST   a broker that speaks AMQP 0-9-1, as RabbitMQ; guest, guest,
                                5672 and the vhost / (written %2f) if they are not said
@@ -53,6 +54,11 @@ Options of the sending end's socket, as ?key=value&key=value:
   Of an MPMC ring names are not kept, and there is neither forget= nor slow= but for slow=block.
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id
+Of a TLS end, files in PEM, read when the bridge starts:
+  ca=FILE         calling: by whom the other end has to be signed, else by whom the system trusts;
+                  its certificate must be for the host of the URL. Listening: by whom callers have
+                  to be signed, else anybody is let in
+  cert=FILE, key=FILE   this end's certificate and its key; who listens needs them
 Of a UNIX socket:
   allow_uid=1000,0  whose processes may be at the other end, by the kernel's word; others are hung
                   up on before a byte is read. Otherwise the mode of the socket's file decides.
@@ -115,14 +121,15 @@ Figures, with --metrics:
 Examples:
   annulus bridge ring:/dev/shm/orders 'tcp-listen://0.0.0.0:7400?subscribers=2'
   annulus bridge tcp://10.0.0.2:7400 ring:/dev/shm/orders           on each of two other machines
+  annulus bridge ring:/dev/shm/orders 'tls-listen://0.0.0.0:7401?cert=a.pem&key=a.key&ca=ca.pem'
   annulus bridge ring:/dev/shm/orders unix-listen:/run/orders.sock
   annulus bridge ring:/dev/shm/orders \
     'amqp://me@localhost/%2f?exchange=orders&routing_key=new&password_file=/run/secrets/me'
   annulus bridge 'amqp://localhost/%2f?queue=orders' ring:/dev/shm/orders
   annulus bridge ring:/dev/shm/log 'tcp-listen://127.0.0.1:7401?framing=lines' & nc 127.0.0.1 7401
 
-Who can connect is who can reach the socket: there is no password and no TLS. Use addresses that
-strangers cannot reach, or a UNIX socket. A broker is reached without TLS: amqps:// is refused.")]
+Who can connect to tcp-listen:// is who can reach it: use addresses that strangers cannot reach, a
+UNIX socket, or tls-listen:// with ca=. A broker is reached without TLS: amqps:// is refused.")]
 pub struct BridgeArgs {
     #[command(flatten)]
     layer: Layer,

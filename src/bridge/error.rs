@@ -1,6 +1,7 @@
 //! Why a bridge cannot go on, and why a connection ended.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::frame::{Code, FrameError, StreamId};
@@ -72,6 +73,14 @@ pub enum BridgeError {
         at: String,
         /// Why not.
         source: io::Error,
+    },
+    /// A certificate or a key is missing, or is none.
+    #[error("cannot use {}: {why}", .path.display())]
+    Credentials {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
     },
     /// The system refused a descriptor, a thread, or a wait.
     #[error("cannot {step}")]

@@ -140,6 +140,7 @@ impl Gauges {
     }
 
     /// The same to or from a broker, where a session stands in the place of a connection.
+    #[cfg(feature = "bridge-amqp")]
     pub(super) fn count_at_broker(&self, summary: &Summary) {
         self.count(summary);
         self.wanted.set(1);

@@ -171,6 +171,11 @@ impl Link {
 
     /// Whether anything is to be written.
     pub(super) fn has_more(&self) -> bool {
+        self.has_own() || self.stream.has_unsent()
+    }
+
+    /// Whether the stream has not taken everything.
+    fn has_own(&self) -> bool {
         self.lent > 0 || self.written < self.out.len()
     }
 
@@ -184,8 +189,13 @@ impl Link {
                 IoSlice::new(&self.out[self.written..]),
                 IoSlice::new(&lent[from..]),
             ];
-            match self.stream.write_vectored(&parts) {
-                Ok(0) => return Err(LinkError::HungUp),
+            let written = if self.has_own() {
+                self.stream.write_vectored(&parts)
+            } else {
+                self.stream.flush().map(|()| 0)
+            };
+            match written {
+                Ok(0) if self.has_own() => return Err(LinkError::HungUp),
                 Ok(count) => self.went(count),
                 Err(error) if is_later(&error) => break,
                 Err(error) => return Err(error.into()),

@@ -130,7 +130,7 @@ pub struct Bridge {
 /// The end that is no ring.
 #[derive(Debug)]
 enum Far {
-    Socket(SocketEnd),
+    Socket(SocketEnd, Box<dyn Port>),
     #[cfg(feature = "bridge-amqp")]
     Amqp(AmqpEnd),
 }
@@ -169,7 +169,7 @@ impl Bridge {
         let accept = ends.ring.accept_other_source == Some(true);
         Ok(Self {
             ring,
-            far: Far::new(ends.far)?,
+            far: Far::new(ends.far, &settings)?,
             accept,
             settings,
             gauges,
@@ -198,7 +198,7 @@ impl Bridge {
     /// What may be relied upon, whoever is killed: a sentence for people.
     pub fn guarantee(&self) -> &'static str {
         let socket = match &self.far {
-            Far::Socket(socket) => socket,
+            Far::Socket(socket, _) => socket,
             #[cfg(feature = "bridge-amqp")]
             Far::Amqp(_) => return adapter::amqp::guarantee(&self.ring),
         };
@@ -254,8 +254,8 @@ impl Bridge {
             settings,
             gauges,
         } = self;
-        let socket = match far {
-            Far::Socket(socket) => socket,
+        let (socket, port) = match far {
+            Far::Socket(socket, port) => (socket, port),
             #[cfg(feature = "bridge-amqp")]
             Far::Amqp(end) => {
                 let ahead = end.prefetch.unwrap_or(adapter::amqp::PREFETCH);
@@ -280,14 +280,6 @@ impl Bridge {
             }
         };
         let plain = socket.framing != Framing::Annulus;
-        let port: Box<dyn Port> = match &socket.address {
-            Address::Tcp { host, port } => {
-                // A bridge says that it is there; of others only the kernel can ask.
-                let asks = plain.then_some(settings.silence);
-                Box::new(adapter::tcp::TcpPort::new((host, *port), socket.mode, asks))
-            }
-            Address::Unix { path } => Box::new(adapter::unix::UnixPort::new(path, socket.mode)),
-        };
         let around = Around::new(port, (&socket, &settings), &gauges, stop, report);
         match ring {
             Ring::FromBytes(consumer) if plain => plain::send(feed::Bytes::new(consumer), around),
@@ -301,9 +293,12 @@ impl Bridge {
 }
 
 impl Far {
-    fn new(end: End) -> Result<Self, BridgeError> {
+    fn new(end: End, settings: &Settings) -> Result<Self, BridgeError> {
         match end {
-            End::Socket(socket) => Ok(Self::Socket(socket)),
+            End::Socket(socket) => {
+                let port = adapter::port(&socket, settings)?;
+                Ok(Self::Socket(socket, port))
+            }
             #[cfg(feature = "bridge-amqp")]
             End::Amqp(end) => Ok(Self::Amqp(*end)),
             _ => Err(BridgeError::Ends(

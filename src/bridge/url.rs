@@ -4,6 +4,7 @@
 //! ring:/dev/shm/orders                        a ring
 //! tcp://10.0.0.2:7400                         calls that address
 //! tcp-listen://0.0.0.0:7400?subscribers=2     is called there
+//! tls://orders.example:7401?ca=ca.pem         the same, encrypted
 //! unix:/run/orders.sock  unix-listen:/run/orders.sock
 //! amqp://localhost/%2f?queue=orders           a broker
 //! ```
@@ -56,6 +57,8 @@ pub struct SocketEnd {
     pub address: Address,
     /// Whether it calls or is called.
     pub mode: Mode,
+    /// If it is encrypted.
+    pub tls: Option<Credentials>,
     /// What is spoken.
     pub framing: Framing,
     /// Receiving: under which name the sender is to remember us.
@@ -87,6 +90,18 @@ pub enum Address {
         /// The socket's file.
         path: PathBuf,
     },
+}
+
+/// Files of a TLS end, in PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// By whom the other end's certificate has to be signed. Without it who calls trusts whom the
+    /// system trusts, and who listens lets everybody in.
+    pub ca: Option<PathBuf>,
+    /// This end's certificate, and those between it and its root.
+    pub cert: Option<PathBuf>,
+    /// The certificate's key.
+    pub key: Option<PathBuf>,
 }
 
 /// What is spoken over a socket.
@@ -122,8 +137,8 @@ pub enum EndError {
     Syntax(#[from] url::ParseError),
     /// Its scheme is none of ours.
     #[error(
-        "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, unix:, \
-         unix-listen: and amqp://"
+        "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, \
+         tls://, tls-listen://, unix:, unix-listen: and amqp://"
     )]
     Scheme(String),
     /// Something is missing, or there is too much of it.
@@ -163,6 +178,17 @@ fn listed(known: &[&str]) -> String {
 
 const RING_OPTIONS: &[&str] = &["accept-other-source", "reopen"];
 const SOCKET_OPTIONS: &[&str] = &["framing", "name", "subscribers", "slow", "lag", "forget"];
+const TLS_OPTIONS: &[&str] = &[
+    "framing",
+    "name",
+    "subscribers",
+    "slow",
+    "lag",
+    "forget",
+    "ca",
+    "cert",
+    "key",
+];
 const UNIX_OPTIONS: &[&str] = &[
     "framing",
     "name",
@@ -196,12 +222,14 @@ impl FromStr for End {
             ));
         }
         let mode = match url.scheme() {
-            "tcp-listen" | "unix-listen" => Mode::Listen,
+            "tcp-listen" | "tls-listen" | "unix-listen" => Mode::Listen,
             _ => Mode::Dial,
         };
         match url.scheme() {
             "ring" => Ok(Self::Ring(ring_end(&url)?)),
-            "tcp" | "tcp-listen" => Ok(Self::Socket(socket_end(&url, tcp(&url)?, mode)?)),
+            "tcp" | "tcp-listen" | "tls" | "tls-listen" => {
+                Ok(Self::Socket(socket_end(&url, tcp(&url)?, mode)?))
+            }
             "unix" | "unix-listen" => {
                 let path = file_path(&url)?;
                 Ok(Self::Socket(socket_end(
@@ -239,6 +267,7 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
     let mut end = SocketEnd {
         address,
         mode,
+        tls: url.scheme().starts_with("tls").then(Credentials::default),
         framing: Framing::Annulus,
         name: None,
         subscribers: None,
@@ -247,11 +276,18 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
         forget: Vec::new(),
         allow_uid: Vec::new(),
     };
-    let known = match end.address {
-        Address::Tcp { .. } => SOCKET_OPTIONS,
-        Address::Unix { .. } => UNIX_OPTIONS,
+    let known = match (&end.address, &end.tls) {
+        (_, Some(_)) => TLS_OPTIONS,
+        (Address::Tcp { .. }, None) => SOCKET_OPTIONS,
+        (Address::Unix { .. }, None) => UNIX_OPTIONS,
     };
     for (key, value) in options(url, known)? {
+        if let Some(files) = &mut end.tls
+            && let Some(file) = files.file(&key)
+        {
+            *file = Some(value.into());
+            continue;
+        }
         match key.as_str() {
             "framing" => end.framing = framing(key, value)?,
             "name" => end.name = Some(name(key, value)?),
@@ -271,6 +307,18 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
         }
     }
     Ok(end)
+}
+
+impl Credentials {
+    /// The file of an option's name.
+    fn file(&mut self, key: &str) -> Option<&mut Option<PathBuf>> {
+        match key {
+            "ca" => Some(&mut self.ca),
+            "cert" => Some(&mut self.cert),
+            "key" => Some(&mut self.key),
+            _ => None,
+        }
+    }
 }
 
 fn framing(key: String, value: String) -> Result<Framing, EndError> {

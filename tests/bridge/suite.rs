@@ -14,6 +14,7 @@ use crate::rig::{
 #[derive(Clone, Copy, Debug)]
 pub enum Way {
     Tcp,
+    Tls,
     Unix,
 }
 
@@ -34,6 +35,10 @@ impl Pair {
     pub fn listen(&self, options: &str) -> String {
         match self.way {
             Way::Tcp => format!("tcp-listen://127.0.0.1:0?{options}"),
+            Way::Tls => {
+                let files = crate::tls::Authority::new(&self.place, "ca").signs("127.0.0.1");
+                format!("tls-listen://127.0.0.1:0?{}&{options}", files.own())
+            }
             Way::Unix => format!("unix-listen:{}?{options}", self.place.path("s").display()),
         }
     }
@@ -41,6 +46,10 @@ impl Pair {
     pub fn dial(&self, at: &str, options: &str) -> String {
         match self.way {
             Way::Tcp => format!("tcp://{at}?{options}"),
+            Way::Tls => format!(
+                "tls://{at}?ca={}&{options}",
+                self.place.path("ca.pem").display()
+            ),
             Way::Unix => format!("unix:{at}?{options}"),
         }
     }
@@ -404,4 +413,5 @@ macro_rules! suite {
 }
 
 suite!(tcp, super::Way::Tcp);
+suite!(tls, super::Way::Tls);
 suite!(unix, super::Way::Unix);

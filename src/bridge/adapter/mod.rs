@@ -3,17 +3,33 @@
 #[cfg(feature = "bridge-amqp")]
 pub(super) mod amqp;
 pub(super) mod tcp;
+#[cfg(feature = "bridge-tls")]
+pub(super) mod tls;
 pub(super) mod unix;
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// A connected socket that never blocks.
-pub(super) trait Stream: Read + Write + AsFd + Debug + Send {}
+use super::Settings;
+use super::error::BridgeError;
+use super::url::{Address, Framing, SocketEnd};
 
-impl<S: Read + Write + AsFd + Debug + Send> Stream for S {}
+/// A connected socket that never blocks.
+pub(super) trait Stream: Read + Write + AsFd + Debug + Send {
+    /// Whether it has taken bytes that the socket has not: [`flush`](Write::flush) goes on with
+    /// them.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+}
+
+impl Stream for TcpStream {}
+
+impl Stream for UnixStream {}
 
 /// A new connection, and who is at its other end.
 #[derive(Debug)]
@@ -25,7 +41,7 @@ pub(super) struct Connected {
 }
 
 /// One end of a network: it dials, or it listens.
-pub(super) trait Port: Debug {
+pub(super) trait Port: Debug + Send {
     /// Whether this end calls; else it is called.
     fn dials(&self) -> bool;
 
@@ -43,6 +59,29 @@ pub(super) trait Port: Debug {
 
     /// What becomes readable when somebody calls.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// The port of an end.
+///
+/// # Errors
+/// If it is one that was not built in, or its credentials cannot be used.
+pub(super) fn port(end: &SocketEnd, settings: &Settings) -> Result<Box<dyn Port>, BridgeError> {
+    let (host, port) = match &end.address {
+        Address::Tcp { host, port } => (host, *port),
+        Address::Unix { path } => return Ok(Box::new(unix::UnixPort::new(path, end.mode))),
+    };
+    // A bridge says that it is there; of others only the kernel can ask.
+    let asks = (end.framing != Framing::Annulus).then_some(settings.silence);
+    let tcp = tcp::TcpPort::new((host, port), end.mode, asks);
+    match &end.tls {
+        None => Ok(Box::new(tcp)),
+        #[cfg(feature = "bridge-tls")]
+        Some(files) => Ok(Box::new(tls::TlsPort::new(tcp, host, end.mode, files)?)),
+        #[cfg(not(feature = "bridge-tls"))]
+        Some(_) => Err(BridgeError::Ends(
+            "this was built without TLS: build it with the feature `bridge-tls`",
+        )),
+    }
 }
 
 /// Which of the two.

@@ -1,10 +1,10 @@
 //! Callers of all sorts, of whom the system tells through a port that is made of words.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{Around, CALLERS};
@@ -21,8 +21,8 @@ struct Crowd {
     readable: UnixStream,
     uid: u32,
     /// No descriptor is left.
-    is_out: Rc<Cell<bool>>,
-    asked: Rc<Cell<u32>>,
+    is_out: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
 }
 
 impl Port for Crowd {
@@ -43,8 +43,8 @@ impl Port for Crowd {
     }
 
     fn accept(&mut self) -> io::Result<Option<Connected>> {
-        self.asked.set(self.asked.get() + 1);
-        if self.is_out.get() {
+        self.asked.fetch_add(1, Relaxed);
+        if self.is_out.load(Relaxed) {
             return Err(nix::errno::Errno::EMFILE.into());
         }
         let (stream, _) = UnixStream::pair()?;
@@ -80,7 +80,7 @@ fn turn(around: &mut Around<'_>) -> (bool, u32) {
 fn a_turn_answers_so_many_callers_and_none_while_no_descriptor_is_left() {
     let (readable, _written) = UnixStream::pair().unwrap();
     let hung_up = UnixStream::pair().unwrap().0;
-    let (is_out, asked) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+    let (is_out, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
     let Ok(End::Socket(socket)) = "unix-listen:/s?allow_uid=7".parse::<End>() else {
         panic!("a socket");
     };
@@ -88,21 +88,25 @@ fn a_turn_answers_so_many_callers_and_none_while_no_descriptor_is_left() {
         let port = Crowd {
             readable: hung_up.try_clone().unwrap(),
             uid,
-            is_out: Rc::clone(&is_out),
-            asked: Rc::clone(&asked),
+            is_out: Arc::clone(&is_out),
+            asked: Arc::clone(&asked),
         };
         with(port, &socket, readable.as_fd(), |around| {
             for _ in 0..3 {
-                asked.set(0);
+                asked.store(0, Relaxed);
                 assert_eq!(turn(around), (true, expected));
-                assert_eq!(asked.get(), CALLERS, "the others wait for the next turn");
+                assert_eq!(
+                    asked.load(Relaxed),
+                    CALLERS,
+                    "the others wait for the next turn"
+                );
             }
-            is_out.set(true);
-            asked.set(0);
+            is_out.store(true, Relaxed);
+            asked.store(0, Relaxed);
             assert_eq!(turn(around), (true, 0));
             assert_eq!(turn(around), (false, 0), "it waits before it tries again");
-            assert_eq!(asked.get(), 1);
-            is_out.set(false);
+            assert_eq!(asked.load(Relaxed), 1);
+            is_out.store(false, Relaxed);
             let pause = around.until_next(false, core::iter::empty());
             assert!(!pause.is_zero() && pause <= super::DEAF, "{pause:?}");
             // Once that is over it is as it was.

@@ -1,0 +1,385 @@
+//! TLS 1.3 over what another adapter connects, by rustls: each end knows whom it talks to.
+//!
+//! The one that calls checks the other's certificate against its name, always; the one that listens
+//! checks its callers' if it was told by whom they have to be signed. The handshake is part of the
+//! first reading and writing, so nothing here waits.
+//!
+//! # Invariants
+//! 1. Nothing is left in this end's buffers that could be read: what is readable, the socket says.
+//! 2. What is left in them to be written is told by [`Stream::has_unsent`].
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls::{
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+};
+
+use super::tcp::TcpPort;
+use super::{Connected, Mode, Port, Stream};
+use crate::bridge::error::BridgeError;
+use crate::bridge::url::Credentials;
+
+/// More than one turn of rustls decrypts: three records of 16 KiB, and what came before.
+const ROOM_BYTES: usize = 64 << 10;
+
+/// A TCP port whose connections are encrypted.
+#[derive(Debug)]
+pub(in crate::bridge) struct TlsPort {
+    port: TcpPort,
+    side: Side,
+}
+
+/// What a new connection needs.
+#[derive(Debug)]
+enum Side {
+    Calls(Arc<ClientConfig>, ServerName<'static>),
+    IsCalled(Arc<ServerConfig>),
+}
+
+impl TlsPort {
+    /// # Errors
+    /// If a file is missing, or holds something else than it should.
+    pub(in crate::bridge) fn new(
+        port: TcpPort,
+        host: &str,
+        mode: Mode,
+        files: &Credentials,
+    ) -> Result<Self, BridgeError> {
+        let side = match mode {
+            Mode::Dial => Side::Calls(client(files)?, server_name(host)?),
+            Mode::Listen => Side::IsCalled(server(files)?),
+        };
+        Ok(Self { port, side })
+    }
+
+    fn encrypted(&self, connected: Connected) -> io::Result<Connected> {
+        let tls = match &self.side {
+            Side::Calls(config, name) => {
+                ClientConnection::new(Arc::clone(config), name.clone()).map(Connection::from)
+            }
+            Side::IsCalled(config) => {
+                ServerConnection::new(Arc::clone(config)).map(Connection::from)
+            }
+        };
+        let mut stream = TlsStream {
+            socket: connected.stream,
+            tls: tls.map_err(io::Error::other)?,
+        };
+        // Who calls speaks first, whichever side speaks first inside.
+        stream.push()?;
+        Ok(Connected {
+            stream: Box::new(stream),
+            ..connected
+        })
+    }
+}
+
+impl Port for TlsPort {
+    fn dials(&self) -> bool {
+        self.port.dials()
+    }
+
+    fn at(&self) -> String {
+        self.port.at()
+    }
+
+    fn dial(&mut self, patience: Duration) -> io::Result<Connected> {
+        let connected = self.port.dial(patience)?;
+        self.encrypted(connected)
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        self.port.listen()
+    }
+
+    fn accept(&mut self) -> io::Result<Option<Connected>> {
+        let connected = self.port.accept()?;
+        connected.map(|one| self.encrypted(one)).transpose()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.port.descriptor()
+    }
+}
+
+fn refused(path: &Path) -> impl Fn(&dyn Display) -> BridgeError {
+    move |why| BridgeError::Credentials {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+fn client(files: &Credentials) -> Result<Arc<ClientConfig>, BridgeError> {
+    let roots = match &files.ca {
+        Some(path) => roots(path)?,
+        None => system_roots(),
+    };
+    let config = ClientConfig::builder_with_protocol_versions(&[&TLS13]);
+    let config = config.with_root_certificates(roots);
+    let config = match own(files)? {
+        Some((path, chain, key)) => config
+            .with_client_auth_cert(chain, key)
+            .map_err(|why| refused(path)(&why))?,
+        None => config.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+fn server(files: &Credentials) -> Result<Arc<ServerConfig>, BridgeError> {
+    let Some((path, chain, key)) = own(files)? else {
+        let why = "who listens over TLS needs a certificate, `cert=FILE`, and its key, `key=FILE`";
+        return Err(BridgeError::Ends(why));
+    };
+    let config = ServerConfig::builder_with_protocol_versions(&[&TLS13]);
+    let config = match &files.ca {
+        Some(ca) => {
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).build();
+            config.with_client_cert_verifier(verifier.map_err(|why| refused(ca)(&why))?)
+        }
+        None => config.with_no_client_auth(),
+    };
+    let config = config.with_single_cert(chain, key);
+    config.map(Arc::new).map_err(|why| refused(path)(&why))
+}
+
+type Own<'f> = (
+    &'f Path,
+    Vec<CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+);
+
+/// This end's certificate, and those between it and its root, with its key.
+fn own(files: &Credentials) -> Result<Option<Own<'_>>, BridgeError> {
+    match (&files.cert, &files.key) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|why| refused(key)(&why))?;
+            Ok(Some((cert, chain, key)))
+        }
+        _ => Err(BridgeError::Ends(
+            "a certificate and its key go together: `cert=FILE&key=FILE`",
+        )),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, BridgeError> {
+    let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let all: Vec<_> = all.map_err(|why| refused(path)(&why))?;
+    if all.is_empty() {
+        return Err(refused(path)(&"there is no certificate in it"));
+    }
+    Ok(all)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, BridgeError> {
+    let mut roots = RootCertStore::empty();
+    for one in certificates(path)? {
+        roots.add(one).map_err(|why| refused(path)(&why))?;
+    }
+    Ok(roots)
+}
+
+/// Those that the system trusts. One that cannot be read trusts nobody, which is told when a
+/// connection finds no issuer.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, BridgeError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        BridgeError::Ends("a certificate is for a name or an address, and this host is neither")
+    })
+}
+
+/// A socket, and what encrypts it.
+#[derive(Debug)]
+struct TlsStream {
+    socket: Box<dyn Stream>,
+    tls: Connection,
+}
+
+impl TlsStream {
+    /// Writes what is encrypted, as far as the socket takes it.
+    fn push(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once from the socket, and answers if the handshake wants it.
+    fn pull(&mut self) -> io::Result<()> {
+        self.tls.read_tls(&mut self.socket)?;
+        let outcome = self.tls.process_new_packets();
+        // An error has told the peer why, if it still listens.
+        let pushed = self.push();
+        outcome.map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
+        pushed
+    }
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut count = 0;
+        // Each turn reads from the socket, until it has nothing, or the buffer is nearly full.
+        loop {
+            match self.tls.reader().read(&mut buffer[count..]) {
+                Ok(0) => return Ok(count),
+                Ok(more) => count += more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Who cuts the line without a word has hung up too: frames tell where they end.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(count),
+                Err(error) => return Err(error),
+            }
+            if count > 0 && buffer.len() - count < ROOM_BYTES {
+                return Ok(count);
+            }
+            match self.pull() {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.push()?;
+        let count = self.tls.writer().write_vectored(parts)?;
+        self.push()?;
+        let wanted = parts.iter().any(|part| !part.is_empty());
+        if count == 0 && wanted {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.push()?;
+        if self.tls.wants_write() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.socket.flush()
+    }
+}
+
+impl AsFd for TlsStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Stream for TlsStream {
+    fn has_unsent(&self) -> bool {
+        self.tls.wants_write()
+    }
+}
+
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        self.tls.send_close_notify();
+        // Whatever comes of it.
+        let _pushed = self.push();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::clock::now;
+    use crate::bridge::link::Link;
+    use rcgen::generate_simple_self_signed;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use std::os::unix::net::UnixStream;
+
+    /// Who calls and who is called, on a socket of two ends.
+    fn pair() -> (TlsStream, TlsStream) {
+        let own = generate_simple_self_signed(vec!["here".to_owned()]).expect("a certificate");
+        let cert = own.cert.der().clone();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.clone()).expect("a root");
+        let client = ClientConfig::builder_with_protocol_versions(&[&TLS13])
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let server = ServerConfig::builder_with_protocol_versions(&[&TLS13])
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key.into())
+            .expect("its own key");
+        let (near, far) = UnixStream::pair().expect("two ends");
+        let stream = |socket: UnixStream, tls| {
+            socket.set_nonblocking(true).expect("a socket");
+            let socket = Box::new(socket);
+            TlsStream { socket, tls }
+        };
+        let name = server_name("here").expect("a name");
+        let client = ClientConnection::new(client.into(), name).expect("a client");
+        let server = ServerConnection::new(server.into()).expect("a server");
+        (stream(near, client.into()), stream(far, server.into()))
+    }
+
+    fn is_empty(outcome: io::Result<usize>) -> bool {
+        outcome.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// The socket takes less than the stream does: what is left goes out as soon as it can, though
+    /// there is nothing more to say.
+    #[test]
+    fn what_the_socket_has_not_taken_goes_out_without_anything_behind_it() {
+        let (mut near, mut far) = pair();
+        let mut buffer = vec![0; 4 * ROOM_BYTES];
+        // Three flights at most.
+        while near.tls.is_handshaking() || far.tls.is_handshaking() {
+            near.push().expect("room");
+            assert!(is_empty(far.read(&mut buffer)) && is_empty(near.read(&mut buffer)));
+        }
+        let connected = Connected {
+            stream: Box::new(near),
+            peer: String::new(),
+            uid: None,
+        };
+        let mut link = Link::new(connected, 0, now());
+        let (chunk, mut sent) = ([7; 4096], 0);
+        // Ends when the socket is full.
+        while !link.has_more() {
+            link.begin_plain(chunk.len());
+            link.write(&chunk, now()).expect("the other end is there");
+            sent += chunk.len();
+        }
+        assert!(!link.is_lent(), "the stream has taken all of it");
+        let mut came = 0;
+        // Each turn moves bytes, and there are so many.
+        while link.has_more() {
+            came += far.read(&mut buffer).expect("the socket is full");
+            link.write(&[], now()).expect("the other end is there");
+        }
+        while came < sent {
+            came += far.read(&mut buffer).expect("all was sent");
+        }
+        assert_eq!(came, sent);
+    }
+}
