@@ -7,6 +7,7 @@ mod bridge;
 mod bridge_config;
 mod bridge_ops;
 mod demo;
+mod fan_out;
 mod kills;
 mod refusals;
 mod round_trip;
