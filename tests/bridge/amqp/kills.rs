@@ -1,7 +1,9 @@
 //! Bridges and brokers that die by SIGKILL, over and over.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus::bridge::{Bridge, Settings};
@@ -188,4 +190,94 @@ fn whenever_the_broker_is_killed_nothing_that_was_released_is_lost() {
     assert_eq!(received.connections, KILLS + 1);
     assert!(sent.republished <= KILLS * WINDOW);
     assert!(received.duplicates <= KILLS * (WINDOW + PREFETCH));
+}
+
+/// Reads until all that are wanted have come, telling how many have. Returns how many came again.
+fn read_all(ring: &Path, all: u64, come: &AtomicU64) -> u64 {
+    let (mut sink, mut bytes, mut again) = (consumer(ring), Vec::new(), 0);
+    let mut is_here = vec![false; usize::try_from(all).unwrap()];
+    while come.load(Ordering::Relaxed) < all {
+        let wait = annulus::Wait::block().for_at_most(5 * PATIENCE);
+        let tag = sink.pop(&mut bytes, wait).unwrap();
+        assert_eq!(bytes, payload(u64::from(tag)));
+        let here = &mut is_here[usize::try_from(tag).unwrap()];
+        if core::mem::replace(here, true) {
+            again += 1;
+        } else {
+            come.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    again
+}
+
+/// Either bridge and the broker, at random, as long as records are under way.
+/// `ANNULUS_AMQP_RECORDS` says how many, 1,000,000 for the long run.
+#[test]
+fn whatever_is_killed_each_record_arrives() {
+    let asked = std::env::var("ANNULUS_AMQP_RECORDS");
+    let all: u64 = asked.map_or(100_000, |asked| asked.parse().unwrap());
+    let node = Node::new();
+    {
+        let client = Client::new(&node, "%2f");
+        client.exchange("x", ExchangeKind::Fanout);
+        for queue in ["q", "raw"] {
+            client.queue(queue, &[]);
+            client.bind(queue, "x", "", &[]);
+        }
+    }
+    let place = Place::new();
+    let (a, b) = (place.ring("a", 1 << 20), place.ring("b", 1 << 20));
+    let publish = (ring_end(&a), node.url("%2f", "exchange=x"));
+    let consume = node.url("%2f", &format!("queue=q&prefetch={PREFETCH}"));
+    let consume = (consume, ring_end(&b));
+    let start = |(source, destination): &(String, String)| Killable::new(source, destination);
+    let (mut sends, mut receives) = (Some(start(&publish)), Some(start(&consume)));
+    let mut state = u64::from(std::process::id()) | 1 << 40;
+    let (mut of_senders, mut of_receivers, mut of_brokers) = (0, 0, 0);
+    let (come, begun) = (AtomicU64::new(0), Instant::now());
+    let moved = || (released(&a), committed(&b), come.load(Ordering::Relaxed));
+    let again = std::thread::scope(|scope| {
+        scope.spawn(|| push(&mut producer(&a), 0..all));
+        let reader = scope.spawn(|| read_all(&b, all, &come));
+        while !reader.is_finished() {
+            let before = moved();
+            std::thread::sleep(Duration::from_millis(100 + chance(&mut state, 500)));
+            // Each gets on a little, or it would be killed before it has begun.
+            wait_until("something moves", || {
+                moved() != before || reader.is_finished()
+            });
+            match chance(&mut state, 10) {
+                0 => {
+                    node.kill();
+                    node.start();
+                    of_brokers += 1;
+                }
+                1..5 => {
+                    drop(sends.take());
+                    sends = Some(start(&publish));
+                    of_senders += 1;
+                }
+                _ => {
+                    drop(receives.take());
+                    receives = Some(start(&consume));
+                    of_receivers += 1;
+                }
+            }
+        }
+        reader.join().unwrap()
+    });
+    wait_until("all is released", || released(&a) == all);
+    drop((sends, receives));
+    let raw = u64::from(Client::new(&node, "%2f").count("raw")) - all;
+    println!(
+        "{all} records, {of_senders} kills of senders, {of_receivers} of receivers, {of_brokers} \
+         of the broker, {raw} raw duplicates, {again} of them in the ring, in {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        raw <= (of_senders + of_brokers) * WINDOW,
+        "{raw} raw duplicates"
+    );
+    let bound = (of_senders + of_receivers + of_brokers) * (WINDOW + PREFETCH);
+    assert!(again <= bound, "{again} came again");
 }
