@@ -54,7 +54,7 @@ Options of the sending end's socket, as ?key=value&key=value:
   Of an MPMC ring names are not kept, and there is neither forget= nor slow= but for slow=block.
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id
-Of a TLS end, files in PEM, read when the bridge starts:
+Of a TLS end, where framing= is not to be had; files in PEM, read when the bridge starts:
   ca=FILE         calling: by whom the other end has to be signed, else by whom the system trusts;
                   its certificate must be for the host of the URL. Listening: by whom callers have
                   to be signed, else anybody is let in

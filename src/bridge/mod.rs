@@ -158,6 +158,8 @@ impl Bridge {
         options: &AttachOptions,
     ) -> Result<Self, BridgeError> {
         let ends = Ends::new(source, destination)?;
+        // Before the ring is touched: its credentials may be none.
+        let far = Far::new(ends.far.clone(), &settings)?;
         let gauges = Arc::new(Gauges::new(ends.sends));
         let ring = if ends.sends {
             // SAFETY: the caller's contract is the same.
@@ -169,7 +171,7 @@ impl Bridge {
         let accept = ends.ring.accept_other_source == Some(true);
         Ok(Self {
             ring,
-            far: Far::new(ends.far, &settings)?,
+            far,
             accept,
             settings,
             gauges,

@@ -306,6 +306,12 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
             }
         }
     }
+    if end.tls.is_some() && end.framing != Framing::Annulus {
+        return Err(EndError::Form(
+            "over TLS there is only framing=annulus: of a plain peer it is not known what has left \
+             this end",
+        ));
+    }
     Ok(end)
 }
 

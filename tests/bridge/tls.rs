@@ -209,6 +209,18 @@ fn credentials_that_cannot_be_used_are_told_before_anything_is_begun() {
     );
 }
 
+/// What rustls has taken before the handshake may never leave this end.
+#[test]
+fn plain_framings_are_refused() {
+    for end in ["tls://h:1?framing=lines", "tls-listen://h:1?framing=len32"] {
+        let refused = end.parse::<annulus::bridge::End>().unwrap_err();
+        assert!(
+            refused.to_string().contains("only framing=annulus"),
+            "{refused}"
+        );
+    }
+}
+
 #[test]
 fn an_encrypted_connection_may_be_cut_behind_any_byte_of_either_direction() {
     // Most of them within the handshake, which takes some 350 bytes one way and 1000 the other.
@@ -229,12 +241,13 @@ fn encrypted_bytes_may_come_one_by_one() {
 
 #[test]
 fn an_encrypted_byte_that_is_changed_ends_the_connection() {
-    const CHANGED: usize = 100;
+    // Each greeting counts from end to end; behind them some bytes mean nothing to anybody.
+    const GREETINGS: usize = 60;
     let flip = |number: usize| match number {
-        number if number >= CHANGED => (Fault::None, Fault::None),
-        // Within the greeting: behind it stand six bytes that mean nothing to anybody.
+        number if number >= 2 * GREETINGS => (Fault::None, Fault::None),
+        number if number >= GREETINGS => (Fault::None, Fault::Flip(number * 20)),
         number if number.is_multiple_of(2) => (Fault::Flip(number * 2), Fault::None),
-        number => (Fault::None, Fault::Flip(number * 20)),
+        number => (Fault::None, Fault::Flip(number + 10)),
     };
     let by = annulus::bridge::Settings {
         // A length that was changed makes a wait for bytes that do not come.
@@ -242,7 +255,7 @@ fn an_encrypted_byte_that_is_changed_ends_the_connection() {
         ..small()
     };
     let taken = cross_by(Way::Tls, 1500, &by, flip);
-    assert!(taken > CHANGED / 2, "{taken}");
+    assert!(taken > GREETINGS, "{taken}");
 }
 
 /// Much more than any buffer holds, in records larger than a record of TLS.

@@ -199,6 +199,19 @@ impl Running {
             .any(|call| number == call.to_string())
     }
 
+    /// Kills what may be about to end by itself, all being done. Whether it lived until then.
+    #[track_caller]
+    pub fn strike(mut self) -> bool {
+        self.0.kill().unwrap();
+        let status = self.0.wait().unwrap();
+        let was_killed = status.signal() == Some(nix::libc::SIGKILL);
+        assert!(
+            was_killed || status.success(),
+            "it failed by itself: {status}"
+        );
+        was_killed
+    }
+
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();

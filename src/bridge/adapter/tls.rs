@@ -253,9 +253,8 @@ impl Read for TlsStream {
             }
             match self.pull() {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && count > 0 => {
-                    return Ok(count);
-                }
+                // What has come counts; an error is told again by the next read.
+                Err(_) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),
             }
         }
