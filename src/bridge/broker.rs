@@ -43,6 +43,52 @@ pub(super) struct Course<'b> {
     pub(super) gauges: &'b Gauges,
     pub(super) stop: BorrowedFd<'b>,
     pub(super) report: &'b mut dyn FnMut(&Event<'_>),
+    /// Told, since a session was last ready.
+    unreachable: bool,
+}
+
+impl<'b> Course<'b> {
+    pub(super) fn new(
+        broker: Box<dyn Broker>,
+        settings: &'b Settings,
+        gauges: &'b Gauges,
+        stop: BorrowedFd<'b>,
+        report: &'b mut dyn FnMut(&Event<'_>),
+    ) -> Self {
+        Self {
+            broker,
+            settings,
+            gauges,
+            stop,
+            report,
+            unreachable: false,
+        }
+    }
+
+    /// A session is ready. `next` is where it goes on.
+    fn tell_ready(&mut self, name: &str, next: u64) {
+        self.unreachable = false;
+        let peer = &*self.broker.at();
+        (self.report)(&Event::Connected { peer, name, next });
+    }
+
+    /// There is no session: told once until there is.
+    fn tell_unreachable(&mut self, why: &io::Error) {
+        if !core::mem::replace(&mut self.unreachable, true) {
+            let at = &self.broker.at();
+            (self.report)(&Event::Unreachable { at, why });
+        }
+    }
+
+    /// A session has ended, which was ready or never got so far.
+    fn tell_end(&mut self, was_ready: bool, why: &LinkError) {
+        if was_ready {
+            let (peer, name) = (&*self.broker.at(), "");
+            (self.report)(&Event::Disconnected { peer, name, why });
+        } else {
+            self.tell_unreachable(&io::Error::other(why.to_string()));
+        }
+    }
 }
 
 /// Where sessions come from.

@@ -102,6 +102,12 @@ impl BridgeError {
         Self::system("watch the ring")(source)
     }
 
+    /// Whether the ring is still there to be waited for, once it has been armed.
+    pub(super) fn armed(armed: io::Result<()>, loss: Option<Loss>) -> Result<(), Self> {
+        armed.map_err(Self::unwatched)?;
+        loss.map_or(Ok(()), |loss| Err(Self::Lost(loss)))
+    }
+
     /// What one may do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {

@@ -168,9 +168,7 @@ impl Feed for Bytes {
     }
 
     fn arm(&self) -> Result<(), BridgeError> {
-        self.consumer.arm().map_err(BridgeError::unwatched)?;
-        let loss = self.consumer.loss();
-        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+        BridgeError::armed(self.consumer.arm(), self.consumer.loss())
     }
 }
 
@@ -312,8 +310,6 @@ impl<'c> Feed for Slots<'c> {
     }
 
     fn arm(&self) -> Result<(), BridgeError> {
-        self.consumer.arm().map_err(BridgeError::unwatched)?;
-        let loss = self.consumer.loss();
-        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+        BridgeError::armed(self.consumer.arm(), self.consumer.loss())
     }
 }

@@ -221,9 +221,7 @@ impl Intake {
 
     /// From here on the descriptor tells of new room. Fails if the ring is not there any more.
     pub(super) fn arm(&self) -> Result<(), BridgeError> {
-        either!(&self.writing, producer => producer.arm()).map_err(BridgeError::unwatched)?;
-        let loss = either!(&self.writing, producer => producer.loss());
-        loss.map_or(Ok(()), |loss| Err(BridgeError::Lost(loss)))
+        either!(&self.writing, producer => BridgeError::armed(producer.arm(), producer.loss()))
     }
 }
 

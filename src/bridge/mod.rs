@@ -261,13 +261,8 @@ impl Bridge {
             #[cfg(feature = "bridge-amqp")]
             Far::Amqp(end) => {
                 let ahead = end.prefetch.unwrap_or(adapter::amqp::PREFETCH);
-                let course = broker::Course {
-                    broker: Box::new(adapter::amqp::Amqp::new(end, &settings)),
-                    settings: &settings,
-                    gauges: &gauges,
-                    stop,
-                    report,
-                };
+                let broker = Box::new(adapter::amqp::Amqp::new(end, &settings));
+                let course = broker::Course::new(broker, &settings, &gauges, stop, report);
                 return match ring {
                     Ring::FromBytes(consumer) => {
                         broker::publish::run(feed::Bytes::new(consumer), course)

@@ -224,7 +224,8 @@ impl<'m> Near<'m> {
     #[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
     fn word_at(self, offset: u64) -> &'m AtomicU64 {
         check_word(offset, self.data_bytes);
-        let word = self.byte_at(offset & !7).cast::<AtomicU64>();
+        // SAFETY: just checked.
+        let word = unsafe { self.byte_at(offset & !7) }.cast::<AtomicU64>();
         // SAFETY: 8 bytes inside the data area, which was checked, at a multiple of 8 from a page,
         // valid as long as the map (INV-3); an atomic may be shared and written by others.
         unsafe { &*word }
@@ -234,19 +235,23 @@ impl<'m> Near<'m> {
     #[inline]
     fn bytes_at(self, offset: u64, len: u64) -> *mut u8 {
         check_span(offset, len, self.data_bytes);
-        self.byte_at(offset)
+        // SAFETY: just checked.
+        unsafe { self.byte_at(offset) }
     }
 
-    /// A pointer to byte `offset` of the data area, of which the caller has checked that it lies
-    /// inside, or is one past its end.
+    /// A pointer to byte `offset` of the data area.
+    ///
+    /// # Safety
+    /// The byte lies inside the area, or is one past its end.
     #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "inside a mapping, whose length is a usize"
     )]
-    fn byte_at(self, offset: u64) -> *mut u8 {
-        debug_assert!(offset <= self.data_bytes, "checked by the caller");
-        // SAFETY: inside the data area or one past its end, and with it inside the mapping (INV-1).
+    unsafe fn byte_at(self, offset: u64) -> *mut u8 {
+        debug_assert!(offset <= self.data_bytes, "the caller's promise");
+        // SAFETY: inside the data area or one past its end, says the caller, and so inside the
+        // mapping (INV-1).
         unsafe { self.data.as_ptr().add(offset as usize) }
     }
 }

@@ -30,6 +30,9 @@ use crate::bridge::url::Credentials;
 
 /// More than one turn of rustls decrypts: three records of 16 KiB, and what came before.
 const ROOM_BYTES: usize = 64 << 10;
+/// Most that one call reads from the socket, in parts of some KiB: records of TLS may be empty, and
+/// a peer that sends these must not keep a driver from its turn.
+const PULLS: usize = 128;
 
 /// A TCP port whose connections are encrypted.
 #[derive(Debug)]
@@ -238,8 +241,7 @@ impl TlsStream {
 impl Read for TlsStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut count = 0;
-        // Each turn reads from the socket, until it has nothing, or the buffer is nearly full.
-        loop {
+        for _ in 0..PULLS {
             match self.tls.reader().read(&mut buffer[count..]) {
                 Ok(0) => return Ok(count),
                 Ok(more) => count += more,
@@ -257,6 +259,13 @@ impl Read for TlsStream {
                 Err(_) if count > 0 => return Ok(count),
                 Err(error) => return Err(error),
             }
+        }
+        // Others have their turn; what was pulled last is read here, or invariant 1 would not hold.
+        match self.tls.reader().read(&mut buffer[count..]) {
+            Ok(more) => Ok(count + more),
+            Err(_) if count > 0 => Ok(count),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(error),
         }
     }
 }

@@ -34,7 +34,6 @@ struct Consuming<'b> {
     is_full: bool,
     session: Option<Session>,
     backoff: Backoff,
-    unreachable: bool,
     stopping: bool,
     summary: Summary,
 }
@@ -54,7 +53,6 @@ pub(in crate::bridge) fn run(
         is_full: false,
         session: None,
         backoff: Backoff::new(settings.backoff_first, settings.backoff_longest),
-        unreachable: false,
         stopping: false,
         summary: Summary::default(),
         course,
@@ -142,16 +140,9 @@ impl Consuming<'_> {
             }
             Err(why) => {
                 self.backoff.failed(now);
-                self.tell_unreachable(&why);
+                self.course.tell_unreachable(&why);
                 false
             }
-        }
-    }
-
-    fn tell_unreachable(&mut self, why: &std::io::Error) {
-        if !core::mem::replace(&mut self.unreachable, true) {
-            let at = &self.course.broker.at();
-            (self.course.report)(&Event::Unreachable { at, why });
         }
     }
 
@@ -163,12 +154,7 @@ impl Consuming<'_> {
         // They belong to the session, and come again.
         self.pending.clear();
         self.is_full = false;
-        if session.ready {
-            let (peer, name) = (&*self.course.broker.at(), "");
-            (self.course.report)(&Event::Disconnected { peer, name, why });
-        } else {
-            self.tell_unreachable(&std::io::Error::other(why.to_string()));
-        }
+        self.course.tell_end(session.ready, why);
     }
 
     fn hear(&mut self) -> bool {
@@ -183,12 +169,9 @@ impl Consuming<'_> {
                 Notice::Delivered(delivery) => self.pending.push_back(delivery),
                 Notice::Ready => {
                     session.ready = true;
-                    self.unreachable = false;
                     self.backoff.succeeded();
                     self.summary.connections += 1;
-                    let (peer, name) = (&*self.course.broker.at(), "a consumer");
-                    let next = self.summary.confirmed;
-                    (self.course.report)(&Event::Connected { peer, name, next });
+                    self.course.tell_ready("a consumer", self.summary.confirmed);
                 }
             }
         }

@@ -47,7 +47,6 @@ struct Publishing<'b, F: Feed> {
     most_records: u64,
     session: Option<Session>,
     backoff: Backoff,
-    unreachable: bool,
     /// When something is published again that was refused.
     again: Backoff,
     /// A refusal that was told, until records are confirmed again.
@@ -72,7 +71,6 @@ pub(in crate::bridge) fn run<F: Feed>(feed: F, course: Course<'_>) -> Result<Sum
         most_records: settings.window_records.clamp(1, MOST_RECORDS),
         session: None,
         backoff: backoff(),
-        unreachable: false,
         again: backoff(),
         refused: false,
         closed: false,
@@ -176,7 +174,7 @@ impl<F: Feed> Publishing<'_, F> {
             }
             Err(why) => {
                 self.backoff.failed(now);
-                self.tell_unreachable(&why);
+                self.course.tell_unreachable(&why);
                 false
             }
         }
@@ -187,25 +185,13 @@ impl<F: Feed> Publishing<'_, F> {
         !session.ready || self.window.in_flight() > 0 && !session.blocked
     }
 
-    fn tell_unreachable(&mut self, why: &std::io::Error) {
-        if !core::mem::replace(&mut self.unreachable, true) {
-            let at = &self.course.broker.at();
-            (self.course.report)(&Event::Unreachable { at, why });
-        }
-    }
-
     fn hang_up(&mut self, why: &LinkError) {
         let Some(session) = self.session.take() else {
             return;
         };
         self.backoff.failed(now());
         self.summary.republished += self.window.lose_sight();
-        if session.ready {
-            let (peer, name) = (&*self.course.broker.at(), "");
-            (self.course.report)(&Event::Disconnected { peer, name, why });
-        } else {
-            self.tell_unreachable(&std::io::Error::other(why.to_string()));
-        }
+        self.course.tell_end(session.ready, why);
     }
 
     /// Takes in what has come. Returns whether anything has.
@@ -236,11 +222,8 @@ impl<F: Feed> Publishing<'_, F> {
         match outcome {
             Outcome::Ready => {
                 session.ready = true;
-                self.unreachable = false;
                 self.summary.connections += 1;
-                let (peer, next) = (&*at(), self.window.head());
-                let name = "a publisher";
-                (self.course.report)(&Event::Connected { peer, name, next });
+                self.course.tell_ready("a publisher", self.window.head());
             }
             Outcome::Confirmed(position) => {
                 if self.window.confirm(position) {

@@ -85,13 +85,9 @@ fn sessions(says: Vec<Outcome>) -> usize {
         says,
         sessions: Arc::clone(&sessions),
     };
-    let course = Course {
-        broker: Box::new(broker),
-        settings: &settings,
-        gauges: &Gauges::new(true),
-        stop: stop.as_fd(),
-        report: &mut |_| {},
-    };
+    let (gauges, mut report) = (Gauges::new(true), |_: &Event<'_>| {});
+    let broker = Box::new(broker);
+    let course = Course::new(broker, &settings, &gauges, stop.as_fd(), &mut report);
     let summary = run(Bytes::new(consumer), course).expect("it ends by its deadline");
     assert!(!summary.all_confirmed);
     assert_eq!(producer.backlog(), 16, "nothing was released");
