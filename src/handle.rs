@@ -27,8 +27,8 @@ use crate::error::TryReadError;
 use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
 use crate::protocol::{Attachment, Gone, Owner, Store, copy};
-use crate::sync::Ordering;
-use crate::wait::{self, Patience, Wait, Waiter};
+use crate::sync::{Ordering, spin_hint};
+use crate::wait::{self, Contention, Patience, Wait, Waiter};
 
 /// Which event a participant waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub struct Participant<A: Attachment> {
     attachment: Arc<A>,
     counters: [Cell<u64>; COUNTERS],
     patience: Cell<Patience>,
+    contention: Cell<Contention>,
     #[cfg(all(feature = "tokio", not(loom)))]
     reactor: OnceCell<wait::Reactor>,
     #[cfg(not(loom))]
@@ -73,6 +74,7 @@ impl<A: Attachment> Participant<A> {
             attachment: Arc::new(attachment),
             counters,
             patience: Cell::default(),
+            contention: Cell::default(),
             #[cfg(all(feature = "tokio", not(loom)))]
             reactor: OnceCell::new(),
             #[cfg(not(loom))]
@@ -120,6 +122,19 @@ impl<A: Attachment> Participant<A> {
         let exhausted = patience.is_exhausted(mark);
         self.patience.set(patience);
         exhausted && self.attachment.mend().participants > 0
+    }
+
+    /// Keeps away for a moment after a race for a slot was lost. `counter` counts what the claims
+    /// of this handle become.
+    #[inline(never)]
+    pub(crate) fn keep_away(&self, counter: usize) {
+        let mut contention = self.contention.get();
+        let looks = contention.lost(self.counters[counter].get());
+        self.contention.set(contention);
+        // Under loom every order of steps is tried anyway.
+        for _ in (0..looks).filter(|_| cfg!(not(loom))) {
+            spin_hint();
+        }
     }
 
     /// Whether an operation that has run went over the whole ring, and not over zeroes that a guard

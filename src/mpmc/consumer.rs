@@ -96,7 +96,11 @@ impl<A: Attachment> Consumer<A> {
     #[inline(never)]
     fn try_hold_behind(&self, look: Look) -> Result<(Held, u32, u32), TryReadError> {
         let participant = &self.participant;
-        let outcome = match self.claim_behind(Some(look)) {
+        let lost = look.was_lost(&self.shape);
+        if lost {
+            participant.keep_away(RELEASED);
+        }
+        let outcome = match self.claim_behind((!lost).then_some(look)) {
             Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => {
                 self.claim_behind(None)
             }
@@ -262,7 +266,8 @@ impl<A: ZeroCopy> Consumer<A> {
     /// Claims the next record, to be read in place.
     ///
     /// # Progress
-    /// Lock-free: it repeats only after another participant made progress, at most two laps.
+    /// Lock-free: it repeats only after another participant made progress, at most two laps. Who
+    /// loses a race for a record keeps away for a moment, 256 looks at most, before it tries again.
     ///
     /// # Errors
     /// See [`TryReadError`].

@@ -113,6 +113,10 @@ impl<A: Attachment> Producer<A> {
         let (shape, store, me) = (&self.shape, participant.store(), participant.me());
         let outcome = match looked {
             Ok(held) => slot_ring::admit(shape, store, me, held),
+            Err((position, word)) if slot_ring::was_claimed(shape, position, word) => {
+                participant.keep_away(COMMITTED);
+                slot_ring::claim_to_write(shape, store, me)
+            }
             Err((position, word)) => {
                 slot_ring::claim_to_write_behind(shape, store, me, position, word)
             }
@@ -322,7 +326,8 @@ impl<A: ZeroCopy> Producer<A> {
     /// some older record.
     ///
     /// # Progress
-    /// Lock-free: it repeats only after another participant made progress, at most two laps.
+    /// Lock-free: it repeats only after another participant made progress, at most two laps. Who
+    /// loses a race for a slot keeps away for a moment, 256 looks at most, before it tries again.
     ///
     /// # Errors
     /// See [`TryClaimError`].
@@ -334,7 +339,9 @@ impl<A: ZeroCopy> Producer<A> {
     /// Waits for a slot for a record of `len` bytes.
     ///
     /// # Progress
-    /// Blocks on consumers, and on whoever holds the slot one lap behind.
+    /// Blocks on consumers, and on whoever holds the slot one lap behind. In a full ring it waits
+    /// for a quarter of it, or for 512 slots, for a bounded number of looks, before it takes a
+    /// single one.
     ///
     /// # Errors
     /// See [`ClaimError`].

@@ -243,6 +243,12 @@ pub fn claim_to_write_behind<S: Store + ?Sized>(
     Err(Refusal::Blocked { mark: position })
 }
 
+/// Whether a producer has claimed the position already, in whose slot `word` was found.
+pub fn was_claimed(shape: &Shape, position: u64, word: Word) -> bool {
+    let ahead = shape.laps_ahead(word, position);
+    ahead > 0 || ahead == 0 && word.state() != FREE
+}
+
 /// Whether the slot so far behind the next one is free, or was: a hint, as the tail's.
 pub fn has_room<S: Store + ?Sized>(shape: &Shape, store: &S, room: u64) -> bool {
     // relaxed: a hint (INV-2).
@@ -449,6 +455,17 @@ pub enum Look {
         /// What was found there.
         word: Word,
     },
+}
+
+impl Look {
+    /// Whether another consumer was quicker.
+    pub fn was_lost(&self, shape: &Shape) -> bool {
+        let Self::Word { position, word } = *self else {
+            return false;
+        };
+        let ahead = shape.laps_ahead(word, position);
+        ahead > 0 || ahead == 0 && word.state() == READING
+    }
 }
 
 /// INV-5: one walk over all slots for a record that was given back.

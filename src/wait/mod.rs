@@ -16,6 +16,7 @@
 //! # After a crash
 //! Nothing of this lives in the file but the event word; see its module.
 
+mod contention;
 mod futex;
 mod patience;
 
@@ -24,6 +25,7 @@ mod pollable;
 #[cfg(all(feature = "tokio", not(loom)))]
 mod reactor;
 
+pub(crate) use contention::Contention;
 pub(crate) use patience::Patience;
 #[cfg(not(loom))]
 pub(crate) use pollable::Helper;

@@ -15,17 +15,18 @@ use crate::{setup, shell, steps};
 
 /// Where the counts are kept.
 const KEPT: &str = "benches/lab/instructions.txt";
-const RINGS: [&str; 3] = ["bare", "spsc", "mpmc"];
+const RINGS: [&str; 5] = ["bare", "bare-records", "spsc", "bare-slots", "mpmc"];
 /// The two functions of `benches/lab/examples/count.rs`, which are called once a record.
 const SIDES: [&str; 2] = ["claim_to_commit", "claim_to_release"];
 /// Two runs, whose difference leaves out what happens once.
 const RECORDS: [u64; 2] = [10_000, 20_000];
 
-/// Counts, and compares with the kept counts or keeps these.
+/// Counts, and compares with the kept counts or keeps these. The rings are new ones, or `after` so
+/// many records.
 ///
 /// # Errors
 /// If valgrind cannot be had, or a count is not the kept one.
-pub(crate) fn run(root: &Path, bless: bool) -> Result<()> {
+pub(crate) fn run(root: &Path, bless: bool, after: Option<u64>) -> Result<()> {
     if !shell::succeeds("valgrind", &["--version"]) {
         setup::apt("valgrind", &["valgrind"])?;
     }
@@ -44,9 +45,19 @@ pub(crate) fn run(root: &Path, bless: bool) -> Result<()> {
         "# Instructions of a record of 64 B; `bare` writes and checks it without a ring."
     )?;
     writeln!(counted, "# {}", compiler.trim())?;
+    let shelf = tempfile::tempdir_in("/dev/shm").context("cannot make a folder for the rings")?;
     for ring in RINGS {
+        let mut counted_in = vec![ring.to_owned()];
+        if let Some(after) = after.filter(|_| !ring.starts_with("bare")) {
+            let folder = shelf.path().join(ring);
+            fs::create_dir(&folder).context("cannot make a folder for a ring")?;
+            counted_in.push(folder.display().to_string());
+            let mut grow = Command::new(&program);
+            grow.args(&counted_in).arg(after.to_string());
+            shell::run(&mut grow)?;
+        }
         for side in SIDES {
-            let [few, many] = RECORDS.map(|records| count(&program, ring, side, records));
+            let [few, many] = RECORDS.map(|records| count(&program, &counted_in, side, records));
             let (difference, records) = (many?.saturating_sub(few?), RECORDS[1] - RECORDS[0]);
             writeln!(
                 counted,
@@ -73,13 +84,14 @@ pub(crate) fn run(root: &Path, bless: bool) -> Result<()> {
 }
 
 /// Instructions inside the function and what it calls.
-fn count(program: &Path, ring: &str, side: &str, records: u64) -> Result<u64> {
+fn count(program: &Path, ring: &[String], side: &str, records: u64) -> Result<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(format!("--toggle-collect=*{side}*"))
         .arg(program)
-        .args([ring, &records.to_string()]);
+        .args(ring)
+        .arg(records.to_string());
     let output = valgrind.output().context("cannot run valgrind")?;
     let told = String::from_utf8_lossy(&output.stderr);
     let Some(line) = told.lines().find(|line| line.contains("Collected :")) else {

@@ -79,6 +79,9 @@ enum Command {
         /// Keep the counts of this run
         #[arg(long)]
         bless: bool,
+        /// Count in rings that so many records have gone through already
+        #[arg(long, value_name = "RECORDS", conflicts_with = "bless")]
+        after: Option<u64>,
     },
     /// Change the library in small ways, and name the changes that no test notices
     ///
@@ -128,8 +131,8 @@ fn main() -> ExitCode {
         Command::Sanitize { sanitizer } => {
             sanitize::run(&root(), sanitizer).map(|()| ExitCode::SUCCESS)
         }
-        Command::Instructions { bless } => {
-            instructions::run(&root(), bless).map(|()| ExitCode::SUCCESS)
+        Command::Instructions { bless, after } => {
+            instructions::run(&root(), bless, after).map(|()| ExitCode::SUCCESS)
         }
         Command::Mutants { files, jobs } => {
             mutants::run(&root(), &files, jobs).map(|()| ExitCode::SUCCESS)

@@ -10,18 +10,32 @@
 //! `claim_to_commit` and `claim_to_release` are functions of their own, each called once a record:
 //! the difference between both runs, divided by 100,000, is what a record takes on that side. It
 //! repeats exactly for one binary. Each includes 64 bytes written or checked; `bare` does these
-//! without a ring.
+//! without a ring, `bare-records` and `bare-slots` in a loop without what makes a ring safe.
+//! With a folder the ring stays in it, for the next run to go on with.
 
 use std::error::Error;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::ExitCode;
 
+use annulus::Location;
 use annulus_lab::contenders::{Mpmc, Spsc};
+use annulus_lab::floors::{Records, Slots};
 use annulus_lab::transport::{Receive, Send, Transport};
 use annulus_lab::{Fixed, Pattern, Payload, Waiting, Work};
 
 /// A cache line of it.
 type Line = Fixed<8>;
+
+const WORK: Work = Work {
+    pattern: Pattern::Stream,
+    payload: 64,
+    batch: 1,
+    capacity: 4096,
+    waiting: Waiting::Spin,
+    producers: 1,
+    consumers: 1,
+};
 
 #[inline(never)]
 fn claim_to_commit(tx: &mut impl Send<Line>, number: u64) -> bool {
@@ -42,20 +56,31 @@ fn alternate(tx: &mut impl Send<Line>, rx: &mut impl Receive<Line>, records: u64
     }
 }
 
+/// Through a new ring.
 fn through(ring: &impl Transport<Line>, records: u64) -> Result<(), Box<dyn Error>> {
-    let work = Work {
-        pattern: Pattern::Stream,
-        payload: Fixed::<8>.bytes(),
-        batch: 1,
-        capacity: 4096,
-        waiting: Waiting::Spin,
-        producers: 1,
-        consumers: 1,
-    };
     let folder = tempfile::tempdir_in("/dev/shm")?;
-    let link = ring.link(&work, folder.path(), "ring")?;
-    let mut tx = ring.sender(&link, &work, 0)?;
-    let mut rx = ring.receiver(&link, &work, 0)?;
+    let link = ring.link(&WORK, folder.path(), "ring")?;
+    over(ring, &link, records)
+}
+
+/// Through the ring of an earlier run, or a new one that stays there.
+fn through_kept(
+    ring: &impl Transport<Line, Link = Location>,
+    folder: &Path,
+    records: u64,
+) -> Result<(), Box<dyn Error>> {
+    let path = folder.join("ring");
+    let link = if path.exists() {
+        Location::from(path)
+    } else {
+        ring.link(&WORK, folder, "ring")?
+    };
+    over(ring, &link, records)
+}
+
+fn over<T: Transport<Line>>(ring: &T, link: &T::Link, records: u64) -> Result<(), Box<dyn Error>> {
+    let mut tx = ring.sender(link, &WORK, 0)?;
+    let mut rx = ring.receiver(link, &WORK, 0)?;
     alternate(&mut tx, &mut rx, records);
     Ok(())
 }
@@ -79,22 +104,34 @@ impl Receive<Line> for Bare<'_> {
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [ring, records] = &arguments[..] else {
-        eprintln!("usage: count spsc|mpmc|bare RECORDS");
-        return Ok(ExitCode::from(2));
+    let (ring, folder, records) = match &arguments[..] {
+        [ring, records] => (ring, None, records),
+        [ring, folder, records] => (ring, Some(Path::new(folder)), records),
+        _ => {
+            eprintln!("usage: count bare|bare-records|spsc|bare-slots|mpmc [FOLDER] RECORDS");
+            return Ok(ExitCode::from(2));
+        }
     };
     let records = records.parse()?;
-    match ring.as_str() {
-        "spsc" => through(&Spsc::default(), records)?,
-        "mpmc" => through(&Mpmc::default(), records)?,
-        "bare" => {
+    match (ring.as_str(), folder) {
+        ("spsc", None) => through(&Spsc::default(), records)?,
+        ("mpmc", None) => through(&Mpmc::default(), records)?,
+        ("spsc", Some(folder)) => through_kept(&Spsc::default(), folder, records)?,
+        ("mpmc", Some(folder)) => through_kept(&Mpmc::default(), folder, records)?,
+        ("bare-records", None) => through(&Records, records)?,
+        ("bare-slots", None) => through(&Slots, records)?,
+        ("bare", None) => {
             let mut line = [0; 64];
             for number in 0..records {
                 claim_to_commit(&mut Bare(&mut line), black_box(number));
                 assert_eq!(claim_to_release(&mut Bare(&mut line)), Some(number));
             }
         }
-        _ => return Err("expected spsc, mpmc or bare".into()),
+        _ => {
+            return Err(
+                "expected bare, bare-records, spsc, bare-slots or mpmc; a folder for rings".into(),
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
