@@ -22,6 +22,8 @@ mod refused;
 mod rig;
 #[path = "bridge/slow.rs"]
 mod slow;
+#[path = "bridge/strangers.rs"]
+mod strangers;
 #[path = "bridge/suite.rs"]
 mod suite;
 #[path = "bridge/tls.rs"]

@@ -195,6 +195,12 @@ impl From<LinkError> for Fault {
     }
 }
 
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        Self::Link(error.into())
+    }
+}
+
 impl From<BridgeError> for Fault {
     fn from(error: BridgeError) -> Self {
         Self::Bridge(error)

@@ -169,6 +169,21 @@ impl Link {
         self.lent > 0
     }
 
+    /// From here on bodies of records may be so long.
+    pub(super) fn allow(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Whether the other end can be spoken to: what is beneath the frames has agreed.
+    pub(super) fn is_established(&self) -> bool {
+        self.stream.is_established()
+    }
+
+    /// Whether the peer has taken its leave, and its socket need not tell: the next read does.
+    pub(super) fn is_over(&self) -> bool {
+        self.stream.is_over()
+    }
+
     /// Whether anything is to be written.
     pub(super) fn has_more(&self) -> bool {
         self.has_own() || self.stream.has_unsent()

@@ -12,6 +12,7 @@
 //! | `adapter` | where connections come from: TCP, UNIX sockets; a broker that speaks AMQP |
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
+//! | `stranger` | who is connected and has not said who it is, at either driver |
 //! | `around`, `clock`, `poller` | what both drivers have in common |
 //! | `report`, `figures`, `gauges` | what it tells: changes of state, and figures |
 //! | `subscriber`, `roster` | one who is served; their names, in the ring's file |
@@ -49,6 +50,7 @@ mod receive;
 mod report;
 mod roster;
 mod send;
+mod stranger;
 mod subscriber;
 mod url;
 

@@ -1,12 +1,13 @@
 //! One wait for everything: sockets, the ring, the wish to stop.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::error::BridgeError;
+use super::link::Link;
 
 /// What a descriptor is looked at for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,16 @@ impl<'fd> Poller<'fd> {
         };
         self.fds.push(PollFd::new(fd, flags));
         self.fds.len() - 1
+    }
+
+    /// Adds a connection that is read, and written to if there is something to be written.
+    pub(super) fn add_link(&mut self, link: &'fd Link) -> usize {
+        let what = if link.has_more() {
+            For::Writing
+        } else {
+            For::Reading
+        };
+        self.add(link.as_fd(), what)
     }
 
     /// Waits until one of them may go on, no longer than `timeout`. Returns for each of them

@@ -3,27 +3,31 @@
 //! It says what its ring holds, and commits what comes. A frame stays where it was received until
 //! all of it is in the ring: a full ring stops the reading, and TCP the sender.
 //!
-//! Here is the one wait and the connection; `taking` is what frames lead to.
+//! Here is the one wait and the connection; `admission` decides which sender has it, `taking` is
+//! what its frames lead to.
 //!
 //! # Invariants
 //! 1. A record is committed only if it is the next one of its stream.
 //! 2. An ack is said after the commit that it is about.
 //! 3. What is kept of a connection is bounded: what one read brings behind a frame that does not
 //!    fit into the ring, and one ack that the socket does not take.
+//! 4. The place is a sender's whose welcome has come. Nobody else keeps another one from it.
 
+mod admission;
 mod taking;
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::around::{Around, Driver, drive};
-use super::clock::{millis, now};
+use super::clock::now;
 use super::error::{BridgeError, Fault, LinkError};
-use super::frame::{Code, Frame, Hello, VERSION, largest_frame};
+use super::frame::{Code, Frame};
 use super::intake::Intake;
 use super::link::Link;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
+use super::stranger::{Host, Strangers};
 use taking::Turn;
 
 struct Receiving<'b> {
@@ -33,16 +37,15 @@ struct Receiving<'b> {
     /// Goes on behind another ring's records: one change, made by the first record that is
     /// committed behind them. Two senders in turn would double all that they have.
     accept: bool,
+    /// Who have not said their welcome.
+    strangers: Strangers<admission::Stage>,
     session: Option<Session>,
     summary: Summary,
 }
 
-/// One connection.
+/// One connection, from its welcome on.
 struct Session {
     link: Link,
-    /// When it began.
-    since: Instant,
-    welcomed: bool,
     /// Its sender has another ring than the one whose records are held.
     changes: bool,
     /// How far the frame at hand is committed: bytes of its records, and records.
@@ -70,6 +73,7 @@ pub(super) fn run(
         intake,
         around,
         accept,
+        strangers: Strangers::default(),
         session: None,
         summary: Summary::default(),
     })
@@ -94,7 +98,7 @@ impl Driver for Receiving<'_> {
         let session = self.session.iter();
         let silent = session.filter(|session| !session.link.has_more());
         let beats = silent.map(|session| session.link.said() + session.beat);
-        self.around.until_next(!self.is_taken(), beats)
+        self.around.until_next(self.is_alone(), beats)
     }
 }
 
@@ -103,6 +107,7 @@ impl Receiving<'_> {
     fn wait(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
         let mut poller = Poller::default();
         let watched = self.around.watch(&mut poller, true);
+        let strangers = self.strangers.watch(&mut poller);
         let mut socket = None;
         if let Some(session) = &self.session {
             if session.is_full {
@@ -121,16 +126,12 @@ impl Receiving<'_> {
         if self.around.woke(&watched, &ready, now) {
             (self.around.report)(&Event::Draining { unconfirmed: 0 });
         }
-        let mut moved = self.connect(now);
-        let readable = socket.is_some_and(|socket| ready[socket]);
-        match self.go_on(readable, now) {
-            Ok(any) => moved |= any,
-            Err(Fault::Link(why)) => {
-                self.hang_up(&why);
-                moved = true;
-            }
-            Err(Fault::Bridge(error)) => return Err(self.give_up(error)),
-        }
+        let over = self.session.as_ref().is_some_and(|one| one.link.is_over());
+        let readable = over || socket.is_some_and(|socket| ready[socket]);
+        let mut moved = self.go_on_or_hang_up(readable, now)?;
+        self.strangers.woke(&strangers, &ready);
+        moved |= self.hear_strangers(now)?;
+        moved |= self.connect(now);
         Ok(moved)
     }
 
@@ -139,45 +140,21 @@ impl Receiving<'_> {
         self.session.is_some() || self.around.ending.is_some()
     }
 
-    /// Calls, or answers who has called.
-    fn connect(&mut self, now: Instant) -> bool {
-        let calls = self.around.dials();
-        if calls && self.is_taken() {
-            return false;
-        }
-        let record = self.intake.largest_record();
-        let limit = largest_frame(record, self.around.settings.batch_bytes);
-        let mut moved = false;
-        while let Some(connected) = self.around.connected(now) {
-            let mut link = Link::new(connected, limit, now);
-            if self.is_taken() {
-                let text = "another sender is being served";
-                let code = Code::Busy;
-                link.part(&Frame::Refusal { code, text });
-                continue;
+    /// Goes on with the session, if there is one, for as long as it lasts.
+    fn go_on_or_hang_up(&mut self, readable: bool, now: Instant) -> Result<bool, BridgeError> {
+        match self.go_on(readable, now) {
+            Ok(any) => Ok(any),
+            Err(Fault::Link(why)) => {
+                self.hang_up(&why);
+                Ok(true)
             }
-            let session = self.session.insert(Session::new(link, now));
-            self.intake.resume();
-            moved = true;
-            // Says who we are, what we hold, and what we take.
-            let settings = self.around.settings;
-            session.credit = self.intake.next().wrapping_add(settings.window_records);
-            session.link.say(&Frame::Hello(Hello {
-                version: VERSION,
-                stream: self.intake.stream(),
-                accepts_other: self.accept,
-                next: self.intake.next(),
-                largest_record: record,
-                largest_frame: limit,
-                credit: session.credit,
-                silence_ms: millis(settings.silence),
-                name: &self.name,
-            }));
-            if calls {
-                break;
+            Err(Fault::Bridge(error)) => {
+                if let Some(session) = &mut self.session {
+                    tell_why(&mut session.link, &error);
+                }
+                Err(error)
             }
         }
-        moved
     }
 
     /// Reads, commits, acknowledges, writes. Returns whether anything moved.
@@ -200,7 +177,7 @@ impl Receiving<'_> {
         };
         session.link.write(&[], now)?;
         // One at a time: when it is out, the newest one says all of them.
-        if session.welcomed && session.acked != next && !session.link.has_more() {
+        if session.acked != next && !session.link.has_more() {
             session.acked = next;
             session.credit = session.credit.max(next.wrapping_add(window));
             session.link.say(&Frame::Ack {
@@ -220,19 +197,10 @@ impl Receiving<'_> {
             // there is room again.
             session.link.excuse(now);
         }
-        // Bytes that come one by one are no welcome.
-        if !session.welcomed && now.saturating_duration_since(session.since) >= silence {
-            return Err(LinkError::Unintroduced(silence).into());
-        }
         if let Some(silence) = session.link.silence(now, silence) {
             return Err(LinkError::Silent(silence).into());
         }
         Ok(moved)
-    }
-
-    fn peer(&self) -> String {
-        let session = self.session.as_ref();
-        session.map_or_else(String::new, |session| session.link.peer().to_owned())
     }
 
     fn hang_up(&mut self, why: &LinkError) {
@@ -251,20 +219,6 @@ impl Receiving<'_> {
         }
         let (peer, name) = (session.link.peer(), &*self.name);
         (self.around.report)(&Event::Disconnected { peer, name, why });
-    }
-
-    /// Tells the sender why this end is no more.
-    fn give_up(&mut self, error: BridgeError) -> BridgeError {
-        let code = match &error {
-            BridgeError::RecordTooLong { .. } => Some(Code::RecordTooLong),
-            BridgeError::OtherStream { .. } => Some(Code::OtherStream),
-            _ => None,
-        };
-        if let (Some(session), Some(code)) = (&mut self.session, code) {
-            let text = &error.to_string();
-            session.link.part(&Frame::Refusal { code, text });
-        }
-        error
     }
 
     fn end(&mut self) -> Option<Summary> {
@@ -299,7 +253,7 @@ impl Receiving<'_> {
     fn tell_figures(&self) {
         let gauges = self.around.gauges;
         let next = self.intake.next();
-        let session = self.session.as_ref().filter(|session| session.welcomed);
+        let session = self.session.as_ref();
         let is_idle = session.is_some_and(|session| !session.is_full);
         gauges.read.set(next);
         gauges.connected.set(session.is_some().into());
@@ -314,19 +268,13 @@ impl Receiving<'_> {
     }
 }
 
-impl Session {
-    fn new(link: Link, since: Instant) -> Self {
-        Self {
-            link,
-            since,
-            welcomed: false,
-            changes: false,
-            done: (0, 0),
-            acked: 0,
-            credit: 0,
-            is_full: false,
-            beat: Duration::from_secs(1),
-            over: false,
-        }
-    }
+/// Tells the sender why this end is no more.
+fn tell_why(link: &mut Link, error: &BridgeError) {
+    let code = match error {
+        BridgeError::RecordTooLong { .. } => Code::RecordTooLong,
+        BridgeError::OtherStream { .. } => Code::OtherStream,
+        _ => return,
+    };
+    let text = &error.to_string();
+    link.part(&Frame::Refusal { code, text });
 }

@@ -22,7 +22,6 @@ mod lag;
 mod serving;
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::around::{Around, Driver, drive};
@@ -32,8 +31,8 @@ use super::feed::Feed;
 use super::frame::{Code, Frame};
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
+use super::stranger::{Host, Strangers};
 use super::subscriber::Subscriber;
-use admission::Stranger;
 
 /// Records that were read together.
 struct Numbered<L> {
@@ -60,8 +59,8 @@ struct Sending<'b, F: Feed> {
     /// How many subscribers are to have each record.
     required: usize,
     subscribers: Vec<Subscriber>,
-    /// Callers that have not said who they are, the oldest first.
-    strangers: Vec<Stranger>,
+    /// Who have not said who they are.
+    strangers: Strangers<admission::Stage>,
     closed: bool,
     /// Everything before it is to be confirmed before this ends, once it is to.
     target: Option<u64>,
@@ -93,7 +92,7 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
         bytes_read: 0,
         required: required.max(names.len()),
         subscribers: names.into_iter().map(known).collect(),
-        strangers: Vec::new(),
+        strangers: Strangers::default(),
         closed: false,
         target: None,
         farewell: None,
@@ -141,18 +140,10 @@ impl<F: Feed> Sending<'_, F> {
         if self.hungry {
             poller.add(self.feed.descriptor()?, For::Reading);
         }
-        let strangers = self.strangers.iter();
-        let strangers: Vec<usize> = strangers
-            .map(|stranger| poller.add(stranger.as_fd(), For::Reading))
-            .collect();
+        let strangers = self.strangers.watch(&mut poller);
         let sessions = self.subscribers.iter().map(|one| {
             let session = one.session.as_ref()?;
-            let what = if session.link.has_more() {
-                For::Writing
-            } else {
-                For::Reading
-            };
-            Some(poller.add(session.link.as_fd(), what))
+            Some(poller.add_link(&session.link))
         });
         let sessions: Vec<Option<usize>> = sessions.collect();
         let ready = poller.wait(timeout)?;
@@ -163,21 +154,21 @@ impl<F: Feed> Sending<'_, F> {
         }
         let mut moved = false;
         for (number, place) in sessions.into_iter().enumerate() {
-            if place.is_some_and(|place| ready[place]) {
+            if place.is_some_and(|place| ready[place]) || self.is_over(number) {
                 moved |= self.hear(number, now);
             }
         }
-        let ready = strangers.into_iter().map(|place| ready[place]);
-        moved |= self.hear_strangers(ready, now)?;
-        self.connect(now);
+        self.strangers.woke(&strangers, &ready);
+        moved |= self.hear_strangers(now)?;
+        moved |= self.connect(now);
         self.mind_the_silent(now);
         Ok(moved)
     }
 
-    /// Whether nobody is there, and nobody has begun to be.
-    fn is_alone(&self) -> bool {
-        let nobody = self.subscribers.iter().all(|one| one.session.is_none());
-        nobody && self.strangers.is_empty()
+    /// Whether a subscriber has taken its leave, though its socket may not tell.
+    fn is_over(&self, number: usize) -> bool {
+        let session = self.subscribers[number].session.as_ref();
+        session.is_some_and(|session| session.link.is_over())
     }
 
     /// Hangs up where nothing is heard, and says something where nothing was said.

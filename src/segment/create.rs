@@ -244,7 +244,7 @@ fn set(word: &AtomicU64, value: u64) {
 }
 
 /// Fills `bytes` with what nobody can guess.
-pub(super) fn random(bytes: &mut [u8]) -> io::Result<()> {
+pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     // Ends: each call but an interrupted one fills at least a byte.
     while filled < bytes.len() {

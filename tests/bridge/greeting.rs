@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use annulus::bridge::frame::{Code, Frame, Hello, Welcome};
+use annulus::bridge::frame::{Code, Frame, Hello};
 use annulus::bridge::{Bridge, Event, Settings};
 use annulus::segment::AttachOptions;
 
 use crate::rig::{PATIENCE, Place, Running, producer, push, ring_end, settings};
-use crate::wire::{Peer, STREAM, hello, sender};
+use crate::wire::{Peer, STREAM, hello, sender, welcome};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -48,13 +48,7 @@ fn a_welcome_that_comes_in_drips_is_not_waited_for() {
     };
     let ring = ring_end(&place.ring("b", 4096));
     let receives = Running::with(&url, &ring, by).unwrap();
-    let welcome = Frame::Welcome(Welcome {
-        stream: STREAM,
-        next: 0,
-        largest_record: 100,
-        silence_ms: 60_000,
-    });
-    assert!(!drip(&server.accept().unwrap().0, &welcome));
+    assert!(!drip(&server.accept().unwrap().0, &welcome(STREAM, 0)));
     receives.wait_until_it_says("introduced itself within 300 ms");
     // Nor does it help to be there, and to say nothing else.
     let mut peer = Peer::new(server.accept().unwrap().0);

@@ -1,15 +1,23 @@
 //! Who is at the other end: certificates that are signed by whom they have to be, and others.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::PathBuf;
 
-use annulus::bridge::BridgeError;
+use annulus::bridge::frame::Frame;
+use annulus::bridge::{BridgeError, Settings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::proxy::{Fault, cross_by, small};
 use crate::rig::{
-    Place, Running, committed, consumer, pop, producer, push, released, ring_end, settings,
+    PATIENCE, Place, Running, committed, consumer, pop, producer, push, released, ring_end,
+    settings,
 };
 use crate::suite::{Pair, Way};
+use crate::wire::{Peer, STREAM, data, hello, records, welcome};
 
 /// Whoever signs. Its own certificate is `NAME.pem`.
 pub struct Authority<'p> {
@@ -284,4 +292,60 @@ fn large_records_cross_while_neither_end_waits_for_the_other() {
         }
     });
     assert!(sends.stop().all_confirmed && receives.stop().all_confirmed);
+}
+
+/// A caller of its own making, behind its handshake.
+fn encrypted(place: &Place, at: &str) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(place.path("ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut tls = ClientConnection::new(config.into(), name).unwrap();
+    let mut stream = TcpStream::connect(at).unwrap();
+    tls.complete_io(&mut stream).unwrap();
+    StreamOwned::new(tls, stream)
+}
+
+/// Says all of it and takes its leave, in one flight. The line stays.
+fn say_and_leave(stream: &mut StreamOwned<ClientConnection, TcpStream>, bytes: &[u8]) {
+    stream.conn.writer().write_all(bytes).unwrap();
+    stream.conn.send_close_notify();
+    let mut flight = Vec::new();
+    while stream.conn.wants_write() {
+        stream.conn.write_tls(&mut flight).unwrap();
+    }
+    stream.sock.write_all(&flight).unwrap();
+}
+
+#[test]
+fn a_peer_that_leaves_with_its_last_words_is_gone_once_they_are_heard() {
+    let by = Settings {
+        silence: 10 * PATIENCE,
+        ..settings()
+    };
+    // A receiver that has hardly begun.
+    let pair = Pair::new(Way::Tls, 1 << 16, 1 << 16);
+    push(&mut producer(&pair.place.path("a")), 0..10);
+    let sends = Running::with(&pair.a(), &pair.listen(""), by.clone()).unwrap();
+    let mut peer = encrypted(&pair.place, &sends.at());
+    let mut bytes = Vec::new();
+    Frame::Hello(hello()).encode(&mut bytes);
+    say_and_leave(&mut peer, &bytes);
+    sends.wait_until_it_says("as tester");
+    sends.wait_until_it_says("(tester): the peer hung up");
+    drop(sends);
+    // A sender, whose records are taken all the same.
+    let receives = Running::with(&pair.listen(""), &pair.b(), by).unwrap();
+    let mut peer = Peer(encrypted(&pair.place, &receives.at()));
+    peer.until(|frame| matches!(frame, Frame::Hello(_)).then_some(()));
+    let mut bytes = Vec::new();
+    welcome(STREAM, 0).encode(&mut bytes);
+    bytes.extend(data(0, 3, &records(3)));
+    say_and_leave(&mut peer.0, &bytes);
+    receives.wait_until_it_says("connected with");
+    receives.wait_until_it_says("the peer hung up");
+    assert_eq!(committed(&pair.place.path("b")), 3);
 }

@@ -256,25 +256,30 @@ impl<S: Read + Write> Peer<S> {
             Frame::Hello(hello) => Some(hello.next),
             _ => None,
         });
-        self.say(&Frame::Welcome(Welcome {
-            stream: STREAM,
-            next,
-            largest_record: 100,
-            silence_ms: 60_000,
-        }));
+        self.say(&welcome(STREAM, next));
         wanted
     }
 
     #[track_caller]
-    fn until_acked(&mut self, number: u64) {
+    pub fn until_acked(&mut self, number: u64) {
         self.until(|frame| {
             matches!(frame, Frame::Ack { confirmed, .. } if *confirmed == number).then_some(())
         });
     }
 }
 
+/// A sender's answer.
+pub fn welcome(stream: StreamId, next: u64) -> Frame<'static> {
+    Frame::Welcome(Welcome {
+        stream,
+        next,
+        largest_record: 100,
+        silence_ms: 60_000,
+    })
+}
+
 /// A frame of records.
-fn data(first: u64, count: u32, records: &[u8]) -> Vec<u8> {
+pub fn data(first: u64, count: u32, records: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     Frame::Data {
         first,
@@ -285,7 +290,7 @@ fn data(first: u64, count: u32, records: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn records(count: u32) -> Vec<u8> {
+pub fn records(count: u32) -> Vec<u8> {
     let mut records = Vec::new();
     for number in 0..count {
         put_record(&mut records, number, &[0; 11]);
@@ -429,12 +434,7 @@ fn another_source_is_accepted_once() {
             Frame::Hello(hello) => Some((hello.stream, hello.next, hello.accepts_other)),
             _ => None,
         });
-        peer.say(&Frame::Welcome(Welcome {
-            stream,
-            next: said.1,
-            largest_record: 100,
-            silence_ms: 60_000,
-        }));
+        peer.say(&welcome(stream, said.1));
         (peer, said)
     };
     let (mut peer, said) = meet(STREAM);

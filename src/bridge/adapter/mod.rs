@@ -25,6 +25,17 @@ pub(super) trait Stream: Read + Write + AsFd + Debug + Send {
     fn has_unsent(&self) -> bool {
         false
     }
+
+    /// Whether both ends have agreed how to speak.
+    fn is_established(&self) -> bool {
+        true
+    }
+
+    /// Whether the peer has said that nothing more comes. The socket may have no more to tell: who
+    /// reads on finds the end.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 impl Stream for TcpStream {}

@@ -7,6 +7,8 @@
 //! # Invariants
 //! 1. Nothing is left in this end's buffers that could be read: what is readable, the socket says.
 //! 2. What is left in them to be written is told by [`Stream::has_unsent`].
+//! 3. That the peer has taken its leave, which may come together with its last words, is told by
+//!    [`Stream::is_over`].
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -30,8 +32,9 @@ use crate::bridge::url::Credentials;
 
 /// More than one turn of rustls decrypts: three records of 16 KiB, and what came before.
 const ROOM_BYTES: usize = 64 << 10;
-/// Most that one call reads from the socket, in parts of some KiB: records of TLS may be empty, and
-/// a peer that sends these must not keep a driver from its turn.
+/// Most that one call reads from the socket, in parts of some KiB: a record of TLS may hold a byte,
+/// and a peer that sends these must not keep a driver from its turn. Of those that hold nothing
+/// rustls takes some, and hangs up.
 const PULLS: usize = 128;
 
 /// A TCP port whose connections are encrypted.
@@ -76,6 +79,7 @@ impl TlsPort {
         let mut stream = TlsStream {
             socket: connected.stream,
             tls: tls.map_err(io::Error::other)?,
+            is_over: false,
         };
         // Who calls speaks first, whichever side speaks first inside.
         stream.push()?;
@@ -211,6 +215,7 @@ fn server_name(host: &str) -> Result<ServerName<'static>, BridgeError> {
 struct TlsStream {
     socket: Box<dyn Stream>,
     tls: Connection,
+    is_over: bool,
 }
 
 impl TlsStream {
@@ -233,7 +238,8 @@ impl TlsStream {
         let outcome = self.tls.process_new_packets();
         // An error has told the peer why, if it still listens.
         let pushed = self.push();
-        outcome.map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
+        let state = outcome.map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
+        self.is_over = state.peer_has_closed();
         pushed
     }
 }
@@ -305,6 +311,14 @@ impl Stream for TlsStream {
     fn has_unsent(&self) -> bool {
         self.tls.wants_write()
     }
+
+    fn is_established(&self) -> bool {
+        !self.tls.is_handshaking()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
 }
 
 impl Drop for TlsStream {
@@ -316,78 +330,4 @@ impl Drop for TlsStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bridge::clock::now;
-    use crate::bridge::link::Link;
-    use rcgen::generate_simple_self_signed;
-    use rustls::pki_types::PrivatePkcs8KeyDer;
-    use std::os::unix::net::UnixStream;
-
-    /// Who calls and who is called, on a socket of two ends.
-    fn pair() -> (TlsStream, TlsStream) {
-        let own = generate_simple_self_signed(vec!["here".to_owned()]).expect("a certificate");
-        let cert = own.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
-        let mut roots = RootCertStore::empty();
-        roots.add(cert.clone()).expect("a root");
-        let client = ClientConfig::builder_with_protocol_versions(&[&TLS13])
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let server = ServerConfig::builder_with_protocol_versions(&[&TLS13])
-            .with_no_client_auth()
-            .with_single_cert(vec![cert], key.into())
-            .expect("its own key");
-        let (near, far) = UnixStream::pair().expect("two ends");
-        let stream = |socket: UnixStream, tls| {
-            socket.set_nonblocking(true).expect("a socket");
-            let socket = Box::new(socket);
-            TlsStream { socket, tls }
-        };
-        let name = server_name("here").expect("a name");
-        let client = ClientConnection::new(client.into(), name).expect("a client");
-        let server = ServerConnection::new(server.into()).expect("a server");
-        (stream(near, client.into()), stream(far, server.into()))
-    }
-
-    fn is_empty(outcome: io::Result<usize>) -> bool {
-        outcome.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    }
-
-    /// The socket takes less than the stream does: what is left goes out as soon as it can, though
-    /// there is nothing more to say.
-    #[test]
-    fn what_the_socket_has_not_taken_goes_out_without_anything_behind_it() {
-        let (mut near, mut far) = pair();
-        let mut buffer = vec![0; 4 * ROOM_BYTES];
-        // Three flights at most.
-        while near.tls.is_handshaking() || far.tls.is_handshaking() {
-            near.push().expect("room");
-            assert!(is_empty(far.read(&mut buffer)) && is_empty(near.read(&mut buffer)));
-        }
-        let connected = Connected {
-            stream: Box::new(near),
-            peer: String::new(),
-            uid: None,
-        };
-        let mut link = Link::new(connected, 0, now());
-        let (chunk, mut sent) = ([7; 4096], 0);
-        // Ends when the socket is full.
-        while !link.has_more() {
-            link.begin_plain(chunk.len());
-            link.write(&chunk, now()).expect("the other end is there");
-            sent += chunk.len();
-        }
-        assert!(!link.is_lent(), "the stream has taken all of it");
-        let mut came = 0;
-        // Each turn moves bytes, and there are so many.
-        while link.has_more() {
-            came += far.read(&mut buffer).expect("the socket is full");
-            link.write(&[], now()).expect("the other end is there");
-        }
-        while came < sent {
-            came += far.read(&mut buffer).expect("all was sent");
-        }
-        assert_eq!(came, sent);
-    }
-}
+mod tests;

@@ -1,14 +1,12 @@
 //! One frame after the other: what it says, and what of it is committed.
 
-use std::time::Duration;
-
-use crate::bridge::error::{BridgeError, Fault, LinkError};
-use crate::bridge::frame::{Code, Frame, Welcome};
+use crate::bridge::error::{Fault, LinkError};
+use crate::bridge::frame::Frame;
 use crate::bridge::intake::check_records;
 use crate::bridge::report::Event;
-use crate::bridge::subscriber::beat;
 
 use super::Receiving;
+use super::admission::refused;
 
 /// What a frame leads to.
 pub(super) enum Turn {
@@ -24,22 +22,13 @@ impl Receiving<'_> {
         let Some(session) = &mut self.session else {
             return Ok(Turn::Nothing);
         };
-        let welcomed = session.welcomed;
         let Some(frame) = session.link.frame()? else {
             return Ok(Turn::Nothing);
         };
         match frame {
-            Frame::Welcome(welcome) if !welcomed => {
-                session.link.pass();
-                self.welcome(&welcome)?;
-                return Ok(Turn::Next);
-            }
             Frame::Refusal { code, text } => {
                 let text = text.to_owned();
-                return Err(self.refused(code, text));
-            }
-            _ if !welcomed => {
-                return Err(LinkError::Nonsense("does not begin with a welcome").into());
+                return Err(refused(session.link.peer(), code, text));
             }
             Frame::Heartbeat => {}
             Frame::Gap { from, to } => {
@@ -100,48 +89,5 @@ impl Receiving<'_> {
             session.link.say(&Frame::Drained);
         }
         Ok(Turn::Next)
-    }
-
-    fn welcome(&mut self, welcome: &Welcome) -> Result<(), Fault> {
-        let held = self.intake.stream();
-        let mut changes = false;
-        if held != Some(welcome.stream) {
-            let is_same_ring = held.is_some_and(|held| {
-                (held.ring_id, held.generation)
-                    == (welcome.stream.ring_id, welcome.stream.generation)
-            });
-            if let Some(held) = held.filter(|_| !is_same_ring && !self.accept) {
-                let peer = self.peer();
-                let sent = welcome.stream;
-                return Err(Fault::Bridge(BridgeError::OtherStream { peer, held, sent }));
-            }
-            changes = held.is_some() && !is_same_ring;
-            self.intake.begin(welcome.stream, welcome.next);
-        } else if self.intake.next() > welcome.next {
-            return Err(LinkError::Nonsense("goes on before what is held").into());
-        }
-        let next = self.intake.next();
-        self.summary.connections += 1;
-        self.around.backoff.succeeded();
-        let silence = self.around.settings.silence;
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        (session.welcomed, session.changes) = (true, changes);
-        let theirs = Duration::from_millis(welcome.silence_ms.into());
-        session.beat = beat(silence, theirs);
-        // With the first ack the sender knows our window, wherever it began.
-        session.acked = next.wrapping_sub(1);
-        let (peer, name) = (session.link.peer(), &*self.name);
-        (self.around.report)(&Event::Connected { peer, name, next });
-        Ok(())
-    }
-
-    fn refused(&self, code: Code, text: String) -> Fault {
-        if code.is_final() {
-            let peer = self.peer();
-            return Fault::Bridge(BridgeError::Refused { peer, code, text });
-        }
-        LinkError::Refused { code, text }.into()
     }
 }

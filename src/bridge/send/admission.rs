@@ -1,118 +1,66 @@
 //! Callers: who they are, whether they are served, and from where on.
 
-use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use crate::bridge::around::Around;
 use crate::bridge::clock::{millis, now};
-use crate::bridge::error::{BridgeError, LinkError};
+use crate::bridge::error::{BridgeError, Fault, LinkError};
 use crate::bridge::feed::Feed;
-use crate::bridge::frame::{CONTROL_LIMIT, Code, Frame, Hello, VERSION, Welcome, is_name};
+use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome, is_name};
 use crate::bridge::link::Link;
 use crate::bridge::report::Event;
+use crate::bridge::stranger::{Host, Met, Strangers};
 use crate::bridge::subscriber::{Session, Subscriber};
 
 use super::Sending;
 
-/// Callers that have not said who they are: another one makes the oldest of them go.
-const STRANGERS: usize = 64;
-
 /// Number of the record at which a caller begins, or why it is not served.
 type Terms = Result<u64, (Code, &'static str)>;
 
-/// A caller that has not said who it is.
-pub(super) struct Stranger {
-    link: Link,
-    /// When it called. What it says meanwhile does not make it younger.
-    since: Instant,
-}
+/// How far a stranger has come: it is to say its hello.
+#[derive(Default)]
+pub(super) struct Stage;
 
-impl Stranger {
-    /// Its hello and its name, if they have come.
-    fn hello(&mut self, now: Instant) -> Result<Option<(Hello<'static>, String)>, LinkError> {
-        self.link.read(now)?;
-        let hello = match self.link.frame()? {
-            None => return Ok(None),
+impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
+    type Stage = Stage;
+    /// Its hello, and its name.
+    type Known = (Hello<'static>, String);
+
+    fn around(&mut self) -> &mut Around<'b> {
+        &mut self.around
+    }
+
+    fn strangers(&mut self) -> &mut Strangers<Stage> {
+        &mut self.strangers
+    }
+
+    fn is_alone(&self) -> bool {
+        let nobody = self.subscribers.iter().all(|one| one.session.is_none());
+        nobody && self.strangers.is_empty()
+    }
+
+    fn meet(&mut self, link: &mut Link, _stage: &mut Stage) -> Result<Met<Self::Known>, Fault> {
+        let hello = match link.frame()? {
+            None => return Ok(Met::Stays),
             Some(Frame::Hello(hello)) => hello.into_owned(),
             Some(Frame::Refusal { code, text }) => {
                 let text = text.to_owned();
-                return Err(LinkError::Refused { code, text });
+                return Err(LinkError::Refused { code, text }.into());
             }
-            Some(_) => return Err(LinkError::Nonsense("does not begin with a hello")),
+            Some(_) => return Err(LinkError::Nonsense("does not begin with a hello").into()),
         };
-        self.link.pass();
-        Ok(Some(hello))
-    }
-}
-
-impl AsFd for Stranger {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
-    }
-}
-
-impl<F: Feed> Sending<'_, F> {
-    /// Calls, or answers those who have called.
-    pub(super) fn connect(&mut self, now: Instant) {
-        let calls = self.around.dials();
-        if calls && !self.is_alone() {
-            return;
-        }
-        while let Some(connected) = self.around.connected(now) {
-            if self.strangers.len() == STRANGERS {
-                let oldest = self.strangers.remove(0);
-                self.dismiss(&oldest, &LinkError::Crowded);
-            }
-            let link = Link::new(connected, CONTROL_LIMIT, now);
-            self.strangers.push(Stranger { link, since: now });
-            if calls {
-                return;
-            }
-        }
-    }
-
-    /// Hears those who have not said who they are, the oldest first: of two with one name the newer
-    /// one stays. Returns whether anything moved.
-    pub(super) fn hear_strangers(
-        &mut self,
-        ready: impl Iterator<Item = bool>,
-        now: Instant,
-    ) -> Result<bool, BridgeError> {
-        let patience = self.around.settings.silence;
-        let mut moved = false;
-        for (mut stranger, is_ready) in mem::take(&mut self.strangers).into_iter().zip(ready) {
-            let heard = if is_ready {
-                stranger.hello(now)
-            } else {
-                Ok(None)
-            };
-            moved |= !matches!(heard, Ok(None));
-            match heard {
-                Ok(Some((hello, name))) => self.admit(stranger.link, (&hello, &name), now)?,
-                Ok(None) if now.saturating_duration_since(stranger.since) < patience => {
-                    self.strangers.push(stranger);
-                }
-                Ok(None) => self.dismiss(&stranger, &LinkError::Unintroduced(patience)),
-                Err(why) => self.dismiss(&stranger, &why),
-            }
-        }
-        Ok(moved)
-    }
-
-    /// Tells why one leaves of whom no name is known.
-    fn dismiss(&mut self, stranger: &Stranger, why: &LinkError) {
-        let (peer, name) = (stranger.link.peer(), "");
-        (self.around.report)(&Event::Disconnected { peer, name, why });
-        self.around.backoff.failed(now());
+        link.pass();
+        Ok(Met::Known(hello))
     }
 
     /// Begins a session, or says why there is none.
     fn admit(
         &mut self,
         mut link: Link,
-        (hello, name): (&Hello<'_>, &str),
+        (hello, name): Self::Known,
         now: Instant,
     ) -> Result<(), BridgeError> {
+        let (hello, name) = (&hello, &*name);
         let settings = self.around.settings;
         let next = match self.terms(hello, name)? {
             Ok(next) => next,
@@ -156,7 +104,9 @@ impl<F: Feed> Sending<'_, F> {
         self.hear(number, now);
         Ok(())
     }
+}
 
+impl<F: Feed> Sending<'_, F> {
     /// The place of a subscriber who may be new.
     fn number_of(&mut self, name: &str) -> usize {
         let found = self.subscribers.iter().position(|one| one.name == name);
