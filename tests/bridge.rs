@@ -20,6 +20,8 @@ mod proxy;
 mod refused;
 #[path = "bridge/rig.rs"]
 mod rig;
+#[path = "bridge/secret.rs"]
+mod secret;
 #[path = "bridge/slow.rs"]
 mod slow;
 #[path = "bridge/strangers.rs"]

@@ -59,6 +59,12 @@ Of a TLS end, where framing= is not to be had; files in PEM, read when the bridg
                   its certificate must be for the host of the URL. Listening: by whom callers have
                   to be signed, else anybody is let in
   cert=FILE, key=FILE   this end's certificate and its key; who listens needs them
+Of any socket without framing=:
+  secret=FILE     both ends must have the same one, and prove it before a record is sent or a
+                  receiver takes a place: 16 bytes at least, better 32 random ones, in a file of
+                  mode 0600, read when the bridge starts. Over tcp:// it says who is there, and
+                  encrypts nothing: who can alter what goes over the line can do so behind the
+                  greeting
 Of a UNIX socket:
   allow_uid=1000,0  whose processes may be at the other end, by the kernel's word; others are hung
                   up on before a byte is read. Otherwise the mode of the socket's file decides.
@@ -122,6 +128,7 @@ Examples:
   annulus bridge ring:/dev/shm/orders 'tcp-listen://0.0.0.0:7400?subscribers=2'
   annulus bridge tcp://10.0.0.2:7400 ring:/dev/shm/orders           on each of two other machines
   annulus bridge ring:/dev/shm/orders 'tls-listen://0.0.0.0:7401?cert=a.pem&key=a.key&ca=ca.pem'
+  annulus bridge ring:/dev/shm/orders 'tcp-listen://10.0.0.1:7400?secret=/etc/annulus/orders.secret'
   annulus bridge ring:/dev/shm/orders unix-listen:/run/orders.sock
   annulus bridge ring:/dev/shm/orders \
     'amqp://me@localhost/%2f?exchange=orders&routing_key=new&password_file=/run/secrets/me'
@@ -129,7 +136,8 @@ Examples:
   annulus bridge ring:/dev/shm/log 'tcp-listen://127.0.0.1:7401?framing=lines' & nc 127.0.0.1 7401
 
 Who can connect to tcp-listen:// is who can reach it: use addresses that strangers cannot reach, a
-UNIX socket, or tls-listen:// with ca=. A broker is reached without TLS: amqps:// is refused.")]
+UNIX socket, tls-listen:// with ca=, or secret=, which keeps strangers out and hides nothing. A
+broker is reached without TLS: amqps:// is refused.")]
 pub struct BridgeArgs {
     #[command(flatten)]
     layer: Layer,

@@ -46,11 +46,11 @@ fn bridge_ends() -> Seeds {
 /// Kind, then the body.
 fn bridge_frames() -> Seeds {
     let magic = b"annulus\xb1";
-    let kinds: [(&str, u8, Vec<u8>); 5] = [
+    let kinds: [(&str, u8, Vec<u8>); 7] = [
         (
             "hello",
             1,
-            [&magic[..], &[1, 0, 0, 0, 3], &[0; 75], b"\x02\0\0\0ab"].concat(),
+            [&magic[..], &[2, 0, 0, 0, 7], &[0; 99], b"\x02\0\0\0ab"].concat(),
         ),
         ("welcome", 2, [&magic[..], &[0; 52]].concat()),
         ("refusal", 4, b"\x02\0\0\0\x03\0\0\0why".to_vec()),
@@ -64,6 +64,8 @@ fn bridge_frames() -> Seeds {
             .concat(),
         ),
         ("ack", 6, vec![7; 16]),
+        ("challenge", 10, vec![7; 32]),
+        ("proof", 11, vec![7; 32]),
     ];
     kinds
         .into_iter()

@@ -20,7 +20,7 @@ pub fn bridge_frames(data: &[u8]) {
     let mut header = [0; HEADER_BYTES];
     let len = u32::try_from(body.len()).expect("an input is short");
     header[..4].copy_from_slice(&len.to_le_bytes());
-    header[4] = data[0] % 12;
+    header[4] = data[0] % 14;
     let Ok(Ok(frame)) = Head::decode(&header, 1 << 16).map(|head| head.frame(body)) else {
         return;
     };

@@ -16,6 +16,7 @@ use super::error::{BridgeError, LinkError};
 use super::gauges::Gauges;
 use super::poller::{For, Poller};
 use super::report::{Event, Summary};
+use super::secret::Secret;
 use super::url::SocketEnd;
 
 /// Longest wait: whether the ring still has a name is looked at as often.
@@ -87,6 +88,8 @@ pub(crate) struct Around<'b> {
     port: Box<dyn Port>,
     pub(super) socket: &'b SocketEnd,
     pub(super) settings: &'b Settings,
+    /// What is to be proved, if anything is.
+    pub(super) secret: Option<Secret>,
     pub(super) gauges: &'b Gauges,
     pub(super) report: &'b mut dyn FnMut(&Event<'_>),
     stop: BorrowedFd<'b>,
@@ -121,6 +124,7 @@ impl<'b> Around<'b> {
             port,
             socket,
             settings,
+            secret: None,
             gauges,
             report,
             stop,
@@ -131,6 +135,11 @@ impl<'b> Around<'b> {
             deaf: None,
             forbidden: Vec::new(),
         }
+    }
+
+    /// Whoever comes has to prove this, if it is something.
+    pub(super) fn knows(self, secret: Option<Secret>) -> Self {
+        Self { secret, ..self }
     }
 
     /// Adds what is always waited for; callers only if one would be answered.

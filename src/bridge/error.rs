@@ -82,6 +82,14 @@ pub enum BridgeError {
         /// Why not.
         why: String,
     },
+    /// Others can read a secret.
+    #[error("cannot use {}: others may read or write it, its mode is {mode:04o}", .path.display())]
+    Exposed {
+        /// Its file.
+        path: PathBuf,
+        /// Who may do what.
+        mode: u32,
+    },
     /// The system refused a descriptor, a thread, or a wait.
     #[error("cannot {step}")]
     System {
@@ -126,6 +134,13 @@ impl BridgeError {
                 "raise `subscribers=` at the sending end, or give a place up there with \
                  `forget=NAME`"
             }
+            Self::Refused {
+                code: Code::Secret, ..
+            } => "give both ends a file of the same content with `secret=FILE`, or none",
+            Self::Exposed { .. } => {
+                "make it its owner's alone (chmod 600), and think of another secret if somebody \
+                 else may have seen this one"
+            }
             Self::Closed => "open it again with `?reopen=yes`, or `annulus send --reopen`",
             Self::RecordTooLong { .. } => "create the destination with a larger capacity",
             _ => return None,
@@ -157,6 +172,9 @@ pub enum LinkError {
         /// For people.
         text: String,
     },
+    /// One end has a secret, and the other one has not proved that it has the same.
+    #[error("{0}")]
+    Unproved(&'static str),
     /// The peer is another user's process than those who may be there.
     #[error("uid {uid} is not among those of `allow_uid`")]
     Forbidden {

@@ -25,9 +25,11 @@ pub const HEADER_BYTES: usize = 16;
 /// Bytes of a data frame's body before its records.
 pub const DATA_BYTES: usize = 16;
 /// The protocol that this build speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest body of a frame that carries no records.
 pub const CONTROL_LIMIT: u32 = 1024;
+/// Bytes of a number that is said once, and of a proof.
+pub const PROOF_BYTES: usize = 32;
 /// Longest name of a subscriber in bytes.
 pub const NAME_LIMIT: usize = crate::layout::SUBSCRIBER_NAME_BYTES;
 
@@ -35,6 +37,7 @@ const MAGIC: [u8; 8] = *b"annulus\xb1";
 /// Flags of a hello.
 const KNOWS: u32 = 1;
 const ACCEPTS_OTHER: u32 = 2;
+const PROVES: u32 = 4;
 
 /// Why bytes are no frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,9 +92,9 @@ pub struct StreamId {
 }
 
 /// What the receiving side says first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// The protocol that it speaks.
+    /// The protocol that it speaks. Of one that speaks another nothing else is told.
     pub version: u32,
     /// The stream of which it holds records; `None` for a beginner.
     pub stream: Option<StreamId>,
@@ -107,6 +110,8 @@ pub struct Hello<'a> {
     pub credit: u64,
     /// After how many milliseconds of silence it takes the sender for gone.
     pub silence_ms: u32,
+    /// A number that it has never said before, if it has a secret and asks for proof of it.
+    pub nonce: Option<[u8; PROOF_BYTES]>,
     /// Under which name the sender remembers it.
     pub name: &'a str,
 }
@@ -123,6 +128,7 @@ impl Hello<'_> {
             largest_frame: self.largest_frame,
             credit: self.credit,
             silence_ms: self.silence_ms,
+            nonce: self.nonce,
             name: "",
         };
         (hello, self.name.to_owned())
@@ -160,6 +166,8 @@ pub enum Code {
     Busy = 6,
     /// The peer did not keep to the protocol.
     Protocol = 7,
+    /// One end has a secret, and the other one has none, or another one.
+    Secret = 8,
 }
 
 impl Code {
@@ -172,6 +180,7 @@ impl Code {
             Self::RecordTooLong,
             Self::Busy,
             Self::Protocol,
+            Self::Secret,
         ]
         .into_iter()
         .find(|code| *code as u32 == number)
@@ -188,7 +197,12 @@ impl Code {
 pub enum Frame<'a> {
     /// Receiver to sender, first.
     Hello(Hello<'a>),
-    /// Sender to receiver, first.
+    /// Sender to receiver, if both have a secret: a number that it has never said before.
+    Challenge([u8; PROOF_BYTES]),
+    /// Receiver to sender, about what was said; then the reverse, about that and the frame behind
+    /// it.
+    Proof([u8; PROOF_BYTES]),
+    /// Sender to receiver, first but for these two.
     Welcome(Welcome),
     /// Records that can never be had: `from` up to and without `to`.
     Gap {
@@ -242,6 +256,8 @@ const ACK: u8 = 6;
 const HEARTBEAT: u8 = 7;
 const DRAIN: u8 = 8;
 const DRAINED: u8 = 9;
+const CHALLENGE: u8 = 10;
+const PROOF: u8 = 11;
 
 fn header(kind: u8, len: u32, crc: u32) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];

@@ -130,6 +130,14 @@ impl Link {
         Ok(Some(head.frame(body)?))
     }
 
+    /// The bytes of the frame that [`frame`](Self::frame) has found.
+    pub(super) fn frame_bytes(&self) -> &[u8] {
+        let len = self
+            .current
+            .map_or(0, |head| HEADER_BYTES + head.body_bytes());
+        &self.input[self.start..][..len]
+    }
+
     /// Goes behind the frame.
     pub(super) fn pass(&mut self) {
         if let Some(head) = self.current.take() {
@@ -177,6 +185,11 @@ impl Link {
     /// Whether the other end can be spoken to: what is beneath the frames has agreed.
     pub(super) fn is_established(&self) -> bool {
         self.stream.is_established()
+    }
+
+    /// By what both ends know that there is nobody between them, if the line has such a thing.
+    pub(super) fn binding(&self) -> io::Result<[u8; 32]> {
+        self.stream.binding()
     }
 
     /// Whether the peer has taken its leave, and its socket need not tell: the next read does.

@@ -12,6 +12,7 @@
 //! | `adapter` | where connections come from: TCP, UNIX sockets; a broker that speaks AMQP |
 //! | `feed`, `intake` | the ring that is read, the ring that is written to |
 //! | `send`, `receive` | the drivers of both directions |
+//! | `secret` | what both ends know and prove, if they are told to |
 //! | `stranger` | who is connected and has not said who it is, at either driver |
 //! | `around`, `clock`, `poller` | what both drivers have in common |
 //! | `report`, `figures`, `gauges` | what it tells: changes of state, and figures |
@@ -49,6 +50,7 @@ mod poller;
 mod receive;
 mod report;
 mod roster;
+mod secret;
 mod send;
 mod stranger;
 mod subscriber;
@@ -73,6 +75,7 @@ use adapter::Port;
 use around::Around;
 use attach::Ends;
 use intake::Writing;
+use secret::Secret;
 
 /// How a bridge goes about it.
 #[derive(Clone, Debug)]
@@ -132,7 +135,8 @@ pub struct Bridge {
 /// The end that is no ring.
 #[derive(Debug)]
 enum Far {
-    Socket(SocketEnd, Box<dyn Port>),
+    /// With what both ends know, if they prove it.
+    Socket(SocketEnd, Box<dyn Port>, Option<Secret>),
     #[cfg(feature = "bridge-amqp")]
     Amqp(AmqpEnd),
 }
@@ -202,7 +206,7 @@ impl Bridge {
     /// What may be relied upon, whoever is killed: a sentence for people.
     pub fn guarantee(&self) -> &'static str {
         let socket = match &self.far {
-            Far::Socket(socket, _) => socket,
+            Far::Socket(socket, _, _) => socket,
             #[cfg(feature = "bridge-amqp")]
             Far::Amqp(_) => return adapter::amqp::guarantee(&self.ring),
         };
@@ -258,8 +262,8 @@ impl Bridge {
             settings,
             gauges,
         } = self;
-        let (socket, port) = match far {
-            Far::Socket(socket, port) => (socket, port),
+        let (socket, port, secret) = match far {
+            Far::Socket(socket, port, secret) => (socket, port, secret),
             #[cfg(feature = "bridge-amqp")]
             Far::Amqp(end) => {
                 let ahead = end.prefetch.unwrap_or(adapter::amqp::PREFETCH);
@@ -279,7 +283,7 @@ impl Bridge {
             }
         };
         let plain = socket.framing != Framing::Annulus;
-        let around = Around::new(port, (&socket, &settings), &gauges, stop, report);
+        let around = Around::new(port, (&socket, &settings), &gauges, stop, report).knows(secret);
         match ring {
             Ring::FromBytes(consumer) if plain => plain::send(feed::Bytes::new(consumer), around),
             Ring::FromBytes(consumer) => send::run(feed::Bytes::new(consumer), around),
@@ -296,7 +300,8 @@ impl Far {
         match end {
             End::Socket(socket) => {
                 let port = adapter::port(&socket, settings)?;
-                Ok(Self::Socket(socket, port))
+                let secret = socket.secret.as_deref().map(Secret::read).transpose()?;
+                Ok(Self::Socket(socket, port, secret))
             }
             #[cfg(feature = "bridge-amqp")]
             End::Amqp(end) => Ok(Self::Amqp(*end)),

@@ -141,8 +141,12 @@ pub(super) trait Host<'b> {
 
     /// Hangs up on one of whom no name is known.
     fn dismiss(&mut self, mut link: Link, why: &LinkError) {
-        if let LinkError::Nonsense(text) = why {
-            let code = Code::Protocol;
+        let said = match why {
+            LinkError::Nonsense(text) => Some((Code::Protocol, text)),
+            LinkError::Unproved(text) => Some((Code::Secret, text)),
+            _ => None,
+        };
+        if let Some((code, text)) = said {
             link.part(&Frame::Refusal { code, text });
         }
         let (peer, name) = (link.peer(), "");

@@ -59,6 +59,8 @@ pub struct SocketEnd {
     pub mode: Mode,
     /// If it is encrypted.
     pub tls: Option<Credentials>,
+    /// The file of what both ends know and have to prove.
+    pub secret: Option<PathBuf>,
     /// What is spoken.
     pub framing: Framing,
     /// Receiving: under which name the sender is to remember us.
@@ -177,7 +179,15 @@ fn listed(known: &[&str]) -> String {
 }
 
 const RING_OPTIONS: &[&str] = &["accept-other-source", "reopen"];
-const SOCKET_OPTIONS: &[&str] = &["framing", "name", "subscribers", "slow", "lag", "forget"];
+const SOCKET_OPTIONS: &[&str] = &[
+    "framing",
+    "name",
+    "subscribers",
+    "slow",
+    "lag",
+    "forget",
+    "secret",
+];
 const TLS_OPTIONS: &[&str] = &[
     "framing",
     "name",
@@ -185,6 +195,7 @@ const TLS_OPTIONS: &[&str] = &[
     "slow",
     "lag",
     "forget",
+    "secret",
     "ca",
     "cert",
     "key",
@@ -196,6 +207,7 @@ const UNIX_OPTIONS: &[&str] = &[
     "slow",
     "lag",
     "forget",
+    "secret",
     "allow_uid",
 ];
 
@@ -268,6 +280,7 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
         address,
         mode,
         tls: url.scheme().starts_with("tls").then(Credentials::default),
+        secret: None,
         framing: Framing::Annulus,
         name: None,
         subscribers: None,
@@ -293,6 +306,7 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
             "name" => end.name = Some(name(key, value)?),
             "forget" => end.forget.push(name(key, value)?),
             "slow" => end.slow = Some(slow(key, value)?),
+            "secret" => end.secret = Some(secret(value)?),
             "allow_uid" => end.allow_uid = uids(key, value)?,
             "subscribers" => {
                 let most = crate::layout::SUBSCRIBERS;
@@ -312,7 +326,23 @@ fn socket_end(url: &Url, address: Address, mode: Mode) -> Result<SocketEnd, EndE
              this end",
         ));
     }
+    if end.secret.is_some() && end.framing != Framing::Annulus {
+        return Err(EndError::Form(
+            "with `secret=` there is only framing=annulus: a plain peer proves nothing",
+        ));
+    }
     Ok(end)
+}
+
+/// A secret's file. What has no `/` may be the secret itself, and is not said again.
+fn secret(value: String) -> Result<PathBuf, EndError> {
+    if value.contains('/') {
+        return Ok(value.into());
+    }
+    Err(EndError::Form(
+        "`secret=` is the path of a file, with a / in it as in ./ours.secret; the secret itself \
+         belongs into that file",
+    ))
 }
 
 impl Credentials {

@@ -59,7 +59,7 @@
 //! | adopting | a ring that is still of another boot | the next adopter |
 
 mod attach;
-mod create;
+pub(crate) mod create;
 mod error;
 mod fork;
 mod inspect;

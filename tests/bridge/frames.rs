@@ -1,8 +1,8 @@
 //! The codec and the ends, as text and bytes.
 
 use annulus::bridge::frame::{
-    Code, Frame, FrameError, HEADER_BYTES, Head, Hello, StreamId, Welcome, data_head, first_record,
-    put_record,
+    Code, Frame, FrameError, HEADER_BYTES, Head, Hello, PROOF_BYTES, StreamId, VERSION, Welcome,
+    data_head, first_record, put_record,
 };
 use annulus::bridge::{End, EndError};
 
@@ -14,7 +14,7 @@ const STREAM: StreamId = StreamId {
 
 fn samples(records: &[u8]) -> Vec<Frame<'_>> {
     let hello = Hello {
-        version: 1,
+        version: VERSION,
         stream: Some(STREAM),
         accepts_other: true,
         next: 6,
@@ -22,6 +22,7 @@ fn samples(records: &[u8]) -> Vec<Frame<'_>> {
         largest_frame: 8,
         credit: 9,
         silence_ms: 10,
+        nonce: Some([11; PROOF_BYTES]),
         name: "näme",
     };
     vec![
@@ -29,6 +30,7 @@ fn samples(records: &[u8]) -> Vec<Frame<'_>> {
         Frame::Hello(Hello {
             stream: None,
             accepts_other: false,
+            nonce: None,
             name: "",
             ..hello
         }),
@@ -58,6 +60,8 @@ fn samples(records: &[u8]) -> Vec<Frame<'_>> {
             closed: true,
         },
         Frame::Drained,
+        Frame::Challenge([12; PROOF_BYTES]),
+        Frame::Proof([13; PROOF_BYTES]),
     ]
 }
 
@@ -88,6 +92,19 @@ fn every_frame_is_read_as_it_was_written() {
             assert!(decode(&changed).is_err(), "bit {bit} of {frame:?}");
         }
     }
+    // Of one that speaks another version that much is known, whatever it says behind it.
+    let mut hello = Vec::new();
+    Frame::Hello(Hello {
+        version: VERSION + 1,
+        name: "later",
+        ..Hello::default()
+    })
+    .encode(&mut hello);
+    let expected = Hello {
+        version: VERSION + 1,
+        ..Hello::default()
+    };
+    assert_eq!(decode(&hello), Ok(Frame::Hello(expected)));
     let head = data_head(1, 2, &records);
     let mut bytes = Vec::new();
     samples(&records)[5].encode(&mut bytes);
@@ -151,6 +168,7 @@ fn an_end_is_read_or_refused_with_its_reason() {
         "tcp-listen://0.0.0.0:7400?subscribers=16&slow=drop&lag=100&forget=a&forget=b",
         "unix:/run/a%3Fb.sock?name=b",
         "unix-listen:///run/a.sock?framing=len32",
+        "tls://a:1?secret=./ours.secret",
     ] {
         assert!(good.parse::<End>().is_ok(), "{good}");
     }
@@ -173,6 +191,9 @@ fn an_end_is_read_or_refused_with_its_reason() {
         ("tcp-listen://a:1?subscribers=0", "expected 1 to 16"),
         ("tcp-listen://a:1?subscribers=17", "expected 1 to 16"),
         ("tcp-listen://a:1?subscriber=2", "there are framing, name"),
+        ("tcp://a:1?secret=hunter2", "path of a file"),
+        ("tls://a:1?secret=/s&secret=/s", "given twice"),
+        ("unix:/a?secret=/s&framing=lines", "proves nothing"),
         ("tcp-listen://a:1?slow=drop&slow=block", "given twice"),
         ("tcp://a:1?name=a%20b", "white space"),
         ("tcp://a:1?lag=0", "number of bytes"),
@@ -183,6 +204,7 @@ fn an_end_is_read_or_refused_with_its_reason() {
         ("unix:/a?allow_uid=0&allow_uid=1", "given twice"),
     ] {
         let refused: EndError = bad.parse::<End>().expect_err(bad);
+        assert!(!refused.to_string().contains("hunter2"), "{refused}");
         assert!(refused.to_string().contains(why), "{bad}: {refused}");
     }
 }

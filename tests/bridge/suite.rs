@@ -16,6 +16,10 @@ pub enum Way {
     Tcp,
     Tls,
     Unix,
+    /// TCP between ends that prove a secret.
+    Secret,
+    /// The same over TLS.
+    TlsSecret,
 }
 
 /// Two rings, `a` and `b`, and a way between them.
@@ -32,24 +36,39 @@ impl Pair {
         Self { place, way }
     }
 
+    /// The file of the secret, as an option.
+    pub fn secret(&self) -> String {
+        let path = self.place.path("secret");
+        crate::secret::write(&path, crate::secret::OURS, 0o600);
+        format!("secret={}", path.display())
+    }
+
     pub fn listen(&self, options: &str) -> String {
         match self.way {
+            Way::Secret => format!("tcp-listen://127.0.0.1:0?{}&{options}", self.secret()),
+            Way::TlsSecret => self.tls_listen(&format!("{}&{options}", self.secret())),
+            Way::Tls => self.tls_listen(options),
             Way::Tcp => format!("tcp-listen://127.0.0.1:0?{options}"),
-            Way::Tls => {
-                let files = crate::tls::Authority::new(&self.place, "ca").signs("127.0.0.1");
-                format!("tls-listen://127.0.0.1:0?{}&{options}", files.own())
-            }
             Way::Unix => format!("unix-listen:{}?{options}", self.place.path("s").display()),
         }
     }
 
+    fn tls_listen(&self, options: &str) -> String {
+        let files = crate::tls::Authority::new(&self.place, "ca").signs("127.0.0.1");
+        format!("tls-listen://127.0.0.1:0?{}&{options}", files.own())
+    }
+
+    fn tls_dial(&self, at: &str, options: &str) -> String {
+        let ca = self.place.path("ca.pem");
+        format!("tls://{at}?ca={}&{options}", ca.display())
+    }
+
     pub fn dial(&self, at: &str, options: &str) -> String {
         match self.way {
+            Way::Secret => format!("tcp://{at}?{}&{options}", self.secret()),
+            Way::TlsSecret => self.tls_dial(at, &format!("{}&{options}", self.secret())),
+            Way::Tls => self.tls_dial(at, options),
             Way::Tcp => format!("tcp://{at}?{options}"),
-            Way::Tls => format!(
-                "tls://{at}?ca={}&{options}",
-                self.place.path("ca.pem").display()
-            ),
             Way::Unix => format!("unix:{at}?{options}"),
         }
     }
@@ -415,3 +434,5 @@ macro_rules! suite {
 suite!(tcp, super::Way::Tcp);
 suite!(tls, super::Way::Tls);
 suite!(unix, super::Way::Unix);
+suite!(secret, super::Way::Secret);
+suite!(tls_and_secret, super::Way::TlsSecret);

@@ -146,7 +146,7 @@ fn an_end_in_the_clear_and_one_that_is_not_do_not_understand_each_other() {
     let sends = Running::new(&a, "tcp-listen://127.0.0.1:0");
     let dial = format!("tls://{}?{}", sends.at(), ca(&place, "ours"));
     let receives = Running::new(&dial, &b);
-    sends.wait_until_it_says("expected 1 to 9");
+    sends.wait_until_it_says("expected 1 to 11");
     drop((sends, receives));
     assert_nothing_crossed(&place);
 }

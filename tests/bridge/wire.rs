@@ -9,7 +9,7 @@ use annulus::Wait;
 
 use annulus::bridge::Settings;
 use annulus::bridge::frame::{
-    Code, Frame, HEADER_BYTES, Head, Hello, StreamId, Welcome, put_record,
+    Code, Frame, HEADER_BYTES, Head, Hello, StreamId, VERSION, Welcome, put_record,
 };
 
 use crate::rig::{
@@ -66,7 +66,7 @@ impl<S: Read + Write> Peer<S> {
 
 pub fn hello() -> Hello<'static> {
     Hello {
-        version: 1,
+        version: VERSION,
         stream: None,
         accepts_other: false,
         next: 0,
@@ -74,6 +74,7 @@ pub fn hello() -> Hello<'static> {
         largest_frame: 1 << 20,
         credit: 5,
         silence_ms: 60_000,
+        nonce: None,
         name: "tester",
     }
 }
@@ -149,7 +150,7 @@ fn a_sender_says_why_it_does_not_serve() {
         peer.until_refused().0
     };
     let version = Hello {
-        version: 2,
+        version: VERSION - 1,
         ..hello()
     };
     assert_eq!(refusal(version), Code::Version);

@@ -204,13 +204,18 @@ pub fn printed(end: &str) -> String {
     if url.password().is_some() && url.set_password(Some("***")).is_err() {
         return format!("{}:...", url.scheme());
     }
-    let is_secret = |key: &str| ["password", "secret"].contains(&key);
-    if url.query_pairs().any(|(key, _)| is_secret(&key)) {
+    // A secret is a file's path, which may be seen; what is no path may be the secret itself.
+    let is_secret =
+        |key: &str, value: &str| key == "password" || key == "secret" && !value.contains('/');
+    if url
+        .query_pairs()
+        .any(|(key, value)| is_secret(&key, &value))
+    {
         let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
         let mut query = url.query_pairs_mut();
         query.clear();
         for (key, value) in &pairs {
-            query.append_pair(key, if is_secret(key) { "***" } else { value });
+            query.append_pair(key, if is_secret(key, value) { "***" } else { value });
         }
         drop(query);
         return url.into();
@@ -323,6 +328,7 @@ mod tests {
                 "tcp://host:1?secret=hunter2&name=x",
                 "tcp://host:1?secret=***&name=x",
             ),
+            ("tcp://host:1?secret=/run/s", "tcp://host:1?secret=/run/s"),
             ("amqp://me:hunter2@ho st/", "amqp:..."),
             ("hunter2", ":..."),
         ] {

@@ -50,9 +50,9 @@ pub fn event(event: &Event<'_>) {
         Event::Disconnected { peer, name, why } => {
             let text = why.to_string();
             match why {
-                LinkError::Refused { .. } | LinkError::Forbidden { .. } => {
-                    warn!(peer, name, why = text, "refused")
-                }
+                LinkError::Refused { .. }
+                | LinkError::Forbidden { .. }
+                | LinkError::Unproved(_) => warn!(peer, name, why = text, "refused"),
                 _ => warn!(peer, name, why = text, "lost"),
             }
         }

@@ -31,6 +31,11 @@ pub(super) trait Stream: Read + Write + AsFd + Debug + Send {
         true
     }
 
+    /// What only the two ends of this very connection know; zeroes if it is not encrypted.
+    fn binding(&self) -> io::Result<[u8; 32]> {
+        Ok([0; 32])
+    }
+
     /// Whether the peer has said that nothing more comes. The socket may have no more to tell: who
     /// reads on finds the end.
     fn is_over(&self) -> bool {

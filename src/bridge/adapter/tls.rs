@@ -316,6 +316,13 @@ impl Stream for TlsStream {
         !self.tls.is_handshaking()
     }
 
+    /// The `tls-exporter` of RFC 9266.
+    fn binding(&self) -> io::Result<[u8; 32]> {
+        let label = b"EXPORTER-Channel-Binding";
+        let exported = self.tls.export_keying_material([0; 32], label, Some(&[]));
+        exported.map_err(io::Error::other)
+    }
+
     fn is_over(&self) -> bool {
         self.is_over
     }

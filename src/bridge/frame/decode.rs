@@ -1,9 +1,9 @@
 //! Frames from bytes that a stranger has sent.
 
 use super::{
-    ACCEPTS_OTHER, ACK, CONTROL_LIMIT, Code, DATA, DRAIN, DRAINED, Frame, FrameError, GAP,
-    HEADER_BYTES, HEARTBEAT, HELLO, Hello, KNOWS, MAGIC, NAME_LIMIT, REFUSAL, StreamId, WELCOME,
-    Welcome, checksum,
+    ACCEPTS_OTHER, ACK, CHALLENGE, CONTROL_LIMIT, Code, DATA, DRAIN, Frame, FrameError, GAP,
+    HEADER_BYTES, HEARTBEAT, HELLO, Hello, KNOWS, MAGIC, NAME_LIMIT, PROOF, PROVES, REFUSAL,
+    StreamId, VERSION, WELCOME, Welcome, checksum,
 };
 
 /// A header that was checked as far as it can be without its body.
@@ -32,8 +32,8 @@ impl Head {
         };
         let kind = u8::try_from(kind)
             .ok()
-            .filter(|kind| (HELLO..=DRAINED).contains(kind))
-            .ok_or(unknown("the frame's kind", kind, "1 to 9"))?;
+            .filter(|kind| (HELLO..=PROOF).contains(kind))
+            .ok_or(unknown("the frame's kind", kind, "1 to 11"))?;
         if reserved != 0 {
             return Err(unknown("a reserved field", reserved, "0"));
         }
@@ -109,7 +109,7 @@ fn decode_body<'a>(kind: u8, fields: &mut Fields<'a>) -> Option<Result<Frame<'a>
                 return Some(Err(FrameError::Unknown {
                     what: "the refusal's code",
                     found: number.into(),
-                    expected: "1 to 7",
+                    expected: "1 to 8",
                 }));
             };
             let text = fields.text(CONTROL_LIMIT as usize)?;
@@ -133,6 +133,8 @@ fn decode_body<'a>(kind: u8, fields: &mut Fields<'a>) -> Option<Result<Frame<'a>
             end: fields.u64()?,
             closed: fields.u32()? != 0,
         },
+        CHALLENGE => Frame::Challenge(fields.take()?),
+        PROOF => Frame::Proof(fields.take()?),
         _ => Frame::Drained,
     }))
 }
@@ -142,16 +144,23 @@ fn decode_hello<'a>(fields: &mut Fields<'a>) -> Option<Result<Frame<'a>, FrameEr
         return Some(Err(error));
     }
     let version = fields.u32()?;
+    if version != VERSION {
+        // Nothing else is known of it, but whom to tell.
+        fields.0 = &[];
+        return Some(Ok(Frame::Hello(Hello {
+            version,
+            ..Hello::default()
+        })));
+    }
     let flags = fields.u32()?;
     let stream = fields.stream()?;
     let (next, largest_record, credit) = (fields.u64()?, fields.u64()?, fields.u64()?);
     let (largest_frame, silence_ms) = (fields.u32()?, fields.u32()?);
+    let nonce = fields.take()?;
     let name = match fields.text(NAME_LIMIT)? {
         Ok(name) => name,
         Err(error) => return Some(Err(error)),
     };
-    // A later version may say more.
-    fields.0 = &[];
     Some(Ok(Frame::Hello(Hello {
         version,
         stream: (flags & KNOWS != 0).then_some(stream),
@@ -161,6 +170,7 @@ fn decode_hello<'a>(fields: &mut Fields<'a>) -> Option<Result<Frame<'a>, FrameEr
         largest_frame,
         credit,
         silence_ms,
+        nonce: (flags & PROVES != 0).then_some(nonce),
         name,
     })))
 }

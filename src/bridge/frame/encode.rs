@@ -1,8 +1,9 @@
 //! Bytes of frames.
 
 use super::{
-    ACCEPTS_OTHER, ACK, CONTROL_LIMIT, DATA, DATA_BYTES, DRAIN, DRAINED, Frame, GAP, HEADER_BYTES,
-    HEARTBEAT, HELLO, KNOWS, MAGIC, NAME_LIMIT, REFUSAL, StreamId, WELCOME, checksum, header,
+    ACCEPTS_OTHER, ACK, CHALLENGE, CONTROL_LIMIT, DATA, DATA_BYTES, DRAIN, DRAINED, Frame, GAP,
+    HEADER_BYTES, HEARTBEAT, HELLO, KNOWS, MAGIC, NAME_LIMIT, PROOF, PROVES, REFUSAL, StreamId,
+    WELCOME, checksum, header,
 };
 
 impl Frame<'_> {
@@ -26,11 +27,13 @@ impl Frame<'_> {
                 } else {
                     0
                 };
-                body.extend((knows | accepts).to_le_bytes());
+                let proves = if hello.nonce.is_some() { PROVES } else { 0 };
+                body.extend((knows | accepts | proves).to_le_bytes());
                 put_stream(body, &hello.stream.unwrap_or_default());
                 put(body, [hello.next, hello.largest_record, hello.credit]);
                 body.extend(hello.largest_frame.to_le_bytes());
                 body.extend(hello.silence_ms.to_le_bytes());
+                body.extend(hello.nonce.unwrap_or_default());
                 put_text(body, hello.name, NAME_LIMIT);
                 HELLO
             }
@@ -72,6 +75,14 @@ impl Frame<'_> {
                 DRAIN
             }
             Self::Drained => DRAINED,
+            Self::Challenge(nonce) => {
+                body.extend(nonce);
+                CHALLENGE
+            }
+            Self::Proof(proof) => {
+                body.extend(proof);
+                PROOF
+            }
         }
     }
 }

@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 use crate::bridge::around::Around;
 use crate::bridge::clock::millis;
 use crate::bridge::error::{BridgeError, Fault, LinkError};
-use crate::bridge::frame::{Code, Frame, Hello, StreamId, VERSION, Welcome, largest_frame};
+use crate::bridge::frame::{
+    Code, Frame, Hello, PROOF_BYTES, StreamId, VERSION, Welcome, largest_frame,
+};
 use crate::bridge::link::Link;
 use crate::bridge::report::Event;
+use crate::bridge::secret::{
+    Greeting, RECEIVER_LACKS, Role, SENDER_DIFFERS, Secret, bytes_of, nonce,
+};
 use crate::bridge::stranger::{Host, Met, Strangers};
 use crate::bridge::subscriber::beat;
 
@@ -23,12 +28,17 @@ pub(super) enum Stage {
     Asked(Asked),
 }
 
-/// What a stranger was told.
-#[derive(Clone, Copy)]
+/// What a stranger was told, and what it has said.
 pub(super) struct Asked {
     /// Whose records are held, and how many. Told of something else, it would go on elsewhere.
     held: (Option<StreamId>, u64),
     credit: u64,
+    /// What is to be proved, if anything is.
+    greeting: Option<Greeting>,
+    /// Its challenge was answered.
+    is_challenged: bool,
+    /// Its proof, of what it says next.
+    proof: Option<[u8; PROOF_BYTES]>,
 }
 
 /// A sender that has said its welcome, and may be served.
@@ -56,24 +66,21 @@ impl<'b> Host<'b> for Receiving<'b> {
     }
 
     fn meet(&mut self, link: &mut Link, stage: &mut Stage) -> Result<Met<Sender>, Fault> {
-        let asked = match stage {
-            Stage::Called if !link.is_established() => return Ok(Met::Stays),
-            Stage::Called if self.is_taken() => return Ok(busy(link)),
-            Stage::Called => {
-                let asked = self.ask(link);
-                *stage = Stage::Asked(asked);
-                asked
+        if let Stage::Called = stage {
+            if !link.is_established() {
+                return Ok(Met::Stays);
             }
-            Stage::Asked(asked) => *asked,
+            if self.is_taken() {
+                return Ok(busy(link));
+            }
+            *stage = Stage::Asked(self.ask(link)?);
+        }
+        let Stage::Asked(asked) = stage else {
+            return Ok(Met::Stays);
         };
-        let welcome = match link.frame()? {
+        let welcome = match self.hear_answer(link, asked)? {
             None => return Ok(Met::Stays),
-            Some(Frame::Welcome(welcome)) => welcome,
-            Some(Frame::Refusal { code, text }) => {
-                let text = text.to_owned();
-                return Err(refused(link.peer(), code, text));
-            }
-            Some(_) => return Err(LinkError::Nonsense("does not begin with a welcome").into()),
+            Some(welcome) => welcome,
         };
         link.pass();
         if self.is_taken() {
@@ -118,12 +125,16 @@ impl<'b> Host<'b> for Receiving<'b> {
 
 impl Receiving<'_> {
     /// Says who we are, what we hold, and what we take.
-    fn ask(&mut self, link: &mut Link) -> Asked {
+    fn ask(&mut self, link: &mut Link) -> Result<Asked, LinkError> {
         self.intake.resume();
         let settings = self.around.settings;
         let held = self.held();
         let credit = held.1.wrapping_add(settings.window_records);
-        link.say(&Frame::Hello(Hello {
+        let mut greeting = match self.around.secret {
+            Some(_) => Some((Greeting::new(link)?, nonce()?)),
+            None => None,
+        };
+        let hello = Frame::Hello(Hello {
             version: VERSION,
             stream: held.0,
             accepts_other: self.accept,
@@ -132,9 +143,60 @@ impl Receiving<'_> {
             largest_frame: self.largest_frame(),
             credit,
             silence_ms: millis(settings.silence),
+            nonce: greeting.as_ref().map(|(_, nonce)| *nonce),
             name: &self.name,
-        }));
-        Asked { held, credit }
+        });
+        link.say(&hello);
+        if let Some((greeting, _)) = &mut greeting {
+            greeting.add(&bytes_of(&hello));
+        }
+        Ok(Asked {
+            held,
+            credit,
+            greeting: greeting.map(|(greeting, _)| greeting),
+            is_challenged: false,
+            proof: None,
+        })
+    }
+
+    /// Hears a welcome, behind what is to be proved.
+    fn hear_answer(&self, link: &mut Link, asked: &mut Asked) -> Result<Option<Welcome>, Fault> {
+        let secret = self.around.secret.as_ref();
+        // Each of these is heard once.
+        loop {
+            match link.frame()? {
+                None => return Ok(None),
+                Some(Frame::Challenge(_)) if !asked.is_challenged => {
+                    let Some((secret, greeting)) = secret.zip(asked.greeting.as_mut()) else {
+                        return Err(LinkError::Unproved(RECEIVER_LACKS).into());
+                    };
+                    greeting.add(link.frame_bytes());
+                    asked.is_challenged = true;
+                    link.pass();
+                    link.say(&Frame::Proof(secret.prove(Role::Receiver, greeting)));
+                }
+                Some(Frame::Proof(proof)) if asked.is_challenged && asked.proof.is_none() => {
+                    asked.proof = Some(proof);
+                    link.pass();
+                }
+                Some(Frame::Welcome(welcome)) => {
+                    if !asked.is_proved(secret, link.frame_bytes()) {
+                        return Err(LinkError::Unproved(SENDER_DIFFERS).into());
+                    }
+                    return Ok(Some(welcome));
+                }
+                Some(Frame::Refusal { code, text }) => {
+                    let text = text.to_owned();
+                    // Whoever calls must not be able to end this bridge.
+                    let counts = self.around.dials() || asked.is_proved(secret, link.frame_bytes());
+                    return Err(match counts {
+                        true => refused(link.peer(), code, text),
+                        false => LinkError::Refused { code, text }.into(),
+                    });
+                }
+                Some(_) => return Err(LinkError::Nonsense("does not begin with a welcome").into()),
+            }
+        }
     }
 
     /// Whether what a sender has goes on with what is held.
@@ -167,6 +229,19 @@ impl Receiving<'_> {
     fn largest_frame(&self) -> u32 {
         let record = self.intake.largest_record();
         largest_frame(record, self.around.settings.batch_bytes)
+    }
+}
+
+impl Asked {
+    /// Whether this answer is from whom it has to be; from anybody if there is no secret.
+    fn is_proved(&self, secret: Option<&Secret>, answer: &[u8]) -> bool {
+        let Some(secret) = secret else {
+            return true;
+        };
+        let proved = self.greeting.as_ref().zip(self.proof.as_ref());
+        proved.is_some_and(|(said, proof)| {
+            self.is_challenged && secret.is_proved(Role::Sender, &said.with(answer), proof)
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Callers: who they are, whether they are served, and from where on.
 
+use std::mem;
 use std::time::Instant;
 
 use crate::bridge::around::Around;
@@ -9,6 +10,9 @@ use crate::bridge::feed::Feed;
 use crate::bridge::frame::{Code, Frame, Hello, VERSION, Welcome, is_name};
 use crate::bridge::link::Link;
 use crate::bridge::report::Event;
+use crate::bridge::secret::{
+    Greeting, RECEIVER_DIFFERS, RECEIVER_LACKS, Role, SENDER_LACKS, bytes_of, nonce,
+};
 use crate::bridge::stranger::{Host, Met, Strangers};
 use crate::bridge::subscriber::{Session, Subscriber};
 
@@ -17,14 +21,27 @@ use super::Sending;
 /// Number of the record at which a caller begins, or why it is not served.
 type Terms = Result<u64, (Code, &'static str)>;
 
-/// How far a stranger has come: it is to say its hello.
+/// How far a stranger has come.
 #[derive(Default)]
-pub(super) struct Stage;
+pub(super) enum Stage {
+    /// It is to say its hello.
+    #[default]
+    Called,
+    /// It has, and is to prove that it has our secret.
+    Challenged(Box<Caller>),
+}
+
+/// A receiver that has said who it is, and proved it if that is asked for.
+pub(super) struct Caller {
+    hello: Hello<'static>,
+    name: String,
+    /// What it has proved, and what the answer is proved with.
+    greeting: Option<Greeting>,
+}
 
 impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
     type Stage = Stage;
-    /// Its hello, and its name.
-    type Known = (Hello<'static>, String);
+    type Known = Caller;
 
     fn around(&mut self) -> &mut Around<'b> {
         &mut self.around
@@ -39,33 +56,24 @@ impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
         nobody && self.strangers.is_empty()
     }
 
-    fn meet(&mut self, link: &mut Link, _stage: &mut Stage) -> Result<Met<Self::Known>, Fault> {
-        let hello = match link.frame()? {
-            None => return Ok(Met::Stays),
-            Some(Frame::Hello(hello)) => hello.into_owned(),
-            Some(Frame::Refusal { code, text }) => {
-                let text = text.to_owned();
-                return Err(LinkError::Refused { code, text }.into());
-            }
-            Some(_) => return Err(LinkError::Nonsense("does not begin with a hello").into()),
-        };
-        link.pass();
-        Ok(Met::Known(hello))
+    fn meet(&mut self, link: &mut Link, stage: &mut Stage) -> Result<Met<Caller>, Fault> {
+        match mem::take(stage) {
+            Stage::Called => self.hear_hello(link, stage),
+            Stage::Challenged(caller) => self.hear_proof(link, stage, caller),
+        }
     }
 
     /// Begins a session, or says why there is none.
-    fn admit(
-        &mut self,
-        mut link: Link,
-        (hello, name): Self::Known,
-        now: Instant,
-    ) -> Result<(), BridgeError> {
-        let (hello, name) = (&hello, &*name);
+    fn admit(&mut self, mut link: Link, caller: Caller, now: Instant) -> Result<(), BridgeError> {
+        let (hello, name) = (&caller.hello, &*caller.name);
+        let greeting = caller.greeting.as_ref();
         let settings = self.around.settings;
         let next = match self.terms(hello, name)? {
             Ok(next) => next,
             Err((code, text)) => {
-                link.part(&Frame::Refusal { code, text });
+                let refusal = Frame::Refusal { code, text };
+                self.prove(&mut link, greeting, &refusal);
+                link.part(&refusal);
                 let text = text.to_owned();
                 let why = &LinkError::Refused { code, text };
                 let peer = link.peer();
@@ -74,12 +82,14 @@ impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
                 return Ok(());
             }
         };
-        link.say(&Frame::Welcome(Welcome {
+        let welcome = Frame::Welcome(Welcome {
             stream: self.feed.stream(),
             next,
             largest_record: self.feed.largest_record(),
             silence_ms: millis(settings.silence),
-        }));
+        });
+        self.prove(&mut link, greeting, &welcome);
+        link.say(&welcome);
         if hello.stream == Some(self.feed.stream()) && hello.next < next {
             let (from, to) = (hello.next, next);
             link.say(&Frame::Gap { from, to });
@@ -107,6 +117,88 @@ impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
 }
 
 impl<F: Feed> Sending<'_, F> {
+    fn hear_hello(&self, link: &mut Link, stage: &mut Stage) -> Result<Met<Caller>, Fault> {
+        let (hello, name) = match link.frame()? {
+            None => return Ok(Met::Stays),
+            Some(Frame::Hello(hello)) => hello.into_owned(),
+            Some(Frame::Refusal { code, text }) => {
+                let text = text.to_owned();
+                return Err(LinkError::Refused { code, text }.into());
+            }
+            Some(_) => return Err(LinkError::Nonsense("does not begin with a hello").into()),
+        };
+        if hello.version != VERSION {
+            let (code, text) = (Code::Version, "the sending end speaks version 2");
+            link.part(&Frame::Refusal { code, text });
+            let text = text.to_owned();
+            return Err(LinkError::Refused { code, text }.into());
+        }
+        let mut caller = Caller {
+            hello,
+            name,
+            greeting: None,
+        };
+        match (&self.around.secret, caller.hello.nonce) {
+            (None, None) => {
+                link.pass();
+                Ok(Met::Known(caller))
+            }
+            (Some(_), Some(_)) => {
+                let mut greeting = Greeting::new(link)?;
+                greeting.add(link.frame_bytes());
+                link.pass();
+                let challenge = Frame::Challenge(nonce()?);
+                greeting.add(&bytes_of(&challenge));
+                link.say(&challenge);
+                caller.greeting = Some(greeting);
+                *stage = Stage::Challenged(Box::new(caller));
+                Ok(Met::Stays)
+            }
+            (Some(_), None) => Err(LinkError::Unproved(RECEIVER_LACKS).into()),
+            (None, Some(_)) => Err(LinkError::Unproved(SENDER_LACKS).into()),
+        }
+    }
+
+    fn hear_proof(
+        &self,
+        link: &mut Link,
+        stage: &mut Stage,
+        caller: Box<Caller>,
+    ) -> Result<Met<Caller>, Fault> {
+        // Ends with what has come.
+        let proof = loop {
+            match link.frame()? {
+                None => {
+                    *stage = Stage::Challenged(caller);
+                    return Ok(Met::Stays);
+                }
+                Some(Frame::Proof(proof)) => break proof,
+                // It may have waited for the challenge for a while.
+                Some(Frame::Heartbeat) => link.pass(),
+                Some(Frame::Refusal { code, text }) => {
+                    let text = text.to_owned();
+                    return Err(LinkError::Refused { code, text }.into());
+                }
+                Some(_) => return Err(LinkError::Nonsense("does not prove anything").into()),
+            }
+        };
+        link.pass();
+        let secret = self.around.secret.as_ref();
+        let proved = secret.zip(caller.greeting.as_ref());
+        if proved.is_none_or(|(secret, said)| !secret.is_proved(Role::Receiver, said, &proof)) {
+            return Err(LinkError::Unproved(RECEIVER_DIFFERS).into());
+        }
+        Ok(Met::Known(*caller))
+    }
+
+    /// Proves our secret, if there is one, with what is answered next.
+    fn prove(&self, link: &mut Link, greeting: Option<&Greeting>, answer: &Frame<'_>) {
+        if let Some((secret, said)) = self.around.secret.as_ref().zip(greeting) {
+            let said = said.with(&bytes_of(answer));
+            link.say(&Frame::Proof(secret.prove(Role::Sender, &said)));
+        }
+    }
+
     /// The place of a subscriber who may be new.
     fn number_of(&mut self, name: &str) -> usize {
         let found = self.subscribers.iter().position(|one| one.name == name);
@@ -119,9 +211,6 @@ impl<F: Feed> Sending<'_, F> {
 
     /// Where a caller goes on, or why it does not. Only who is served is written down.
     fn terms(&mut self, hello: &Hello<'_>, name: &str) -> Result<Terms, BridgeError> {
-        if hello.version != VERSION {
-            return Ok(Err((Code::Version, "this end speaks version 1")));
-        }
         if !is_name(name) {
             let text = "a subscriber's name has 1 to 56 bytes, and no white space";
             return Ok(Err((Code::NotInvited, text)));

@@ -99,6 +99,20 @@ fn what_the_socket_has_not_taken_goes_out_without_anything_behind_it() {
     assert_eq!(came, sent);
 }
 
+/// Somebody in the middle has two lines, each with a name of its own.
+#[test]
+fn both_ends_of_a_line_know_it_by_a_name_that_no_other_line_has() {
+    let names = [(); 2].map(|()| {
+        let (mut near, mut far) = pair();
+        assert!(near.binding().is_err(), "there is no line yet");
+        agree(&mut near, &mut far);
+        let name = near.binding().expect("a line");
+        assert_eq!(name, far.binding().expect("a line"));
+        name
+    });
+    assert!(names[0] != names[1] && names[0] != [0; 32]);
+}
+
 /// The leave is in the same bytes as the last words, and nothing more ever comes.
 #[test]
 fn a_leave_that_comes_with_the_last_words_is_told_behind_them() {
