@@ -2,6 +2,8 @@
 //! may do to it. Kills of real processes are among the tests of the command.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "bridge/authority.rs"]
+mod authority;
 #[path = "bridge/fan_out.rs"]
 mod fan_out;
 #[path = "bridge/figures.rs"]

@@ -7,6 +7,8 @@
 )]
 #![allow(dead_code, reason = "the rig serves other tests too")]
 
+#[path = "bridge/authority.rs"]
+mod authority;
 #[path = "bridge/rig.rs"]
 mod rig;
 
@@ -18,4 +20,5 @@ mod amqp {
     mod faults;
     mod kills;
     mod node;
+    mod tls;
 }

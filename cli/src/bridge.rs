@@ -35,6 +35,7 @@ Ends:
   unix:PATH, unix-listen:PATH  the same with a UNIX socket
   amqp://USER:PASSWORD@HOST:PORT/VHOST   a broker that speaks AMQP 0-9-1, as RabbitMQ; guest, guest,
                                5672 and the vhost / (written %2f) if they are not said
+  amqps://...                  the same, encrypted; 5671 if the port is not said
   Which side calls is independent of which way records go. Special characters of a path are written
   %3F for ?, %23 for #, %25 for %. Quote a URL with ? or & for the shell.
 
@@ -54,7 +55,7 @@ Options of the sending end's socket, as ?key=value&key=value:
   Of an MPMC ring names are not kept, and there is neither forget= nor slow= but for slow=block.
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id
-Of a TLS end, where framing= is not to be had; files in PEM, read when the bridge starts:
+Of a TLS end, where framing= is not to be had, and of amqps://; files in PEM, read at the start:
   ca=FILE         calling: by whom the other end has to be signed, else by whom the system trusts;
                   its certificate must be for the host of the URL. Listening: by whom callers have
                   to be signed, else anybody is let in
@@ -137,7 +138,7 @@ Examples:
 
 Who can connect to tcp-listen:// is who can reach it: use addresses that strangers cannot reach, a
 UNIX socket, tls-listen:// with ca=, or secret=, which keeps strangers out and hides nothing. A
-broker is reached without TLS: amqps:// is refused.")]
+broker of another machine is for amqps://.")]
 pub struct BridgeArgs {
     #[command(flatten)]
     layer: Layer,

@@ -62,7 +62,8 @@ pub use figures::{Figures, LatencyFigures, NotReady, SubscriberFigures};
 pub use gauges::Gauges;
 pub use report::{Event, Summary};
 pub use url::{
-    Address, AmqpEnd, End, EndError, ExchangeType, Framing, Password, RingEnd, Slow, SocketEnd,
+    Address, AmqpEnd, Credentials, End, EndError, ExchangeType, Framing, Password, RingEnd, Slow,
+    SocketEnd,
 };
 
 use std::os::fd::BorrowedFd;
@@ -138,7 +139,7 @@ enum Far {
     /// With what both ends know, if they prove it.
     Socket(SocketEnd, Box<dyn Port>, Option<Secret>),
     #[cfg(feature = "bridge-amqp")]
-    Amqp(AmqpEnd),
+    Amqp(adapter::amqp::Amqp),
 }
 
 #[derive(Debug)]
@@ -265,10 +266,10 @@ impl Bridge {
         let (socket, port, secret) = match far {
             Far::Socket(socket, port, secret) => (socket, port, secret),
             #[cfg(feature = "bridge-amqp")]
-            Far::Amqp(end) => {
-                let ahead = end.prefetch.unwrap_or(adapter::amqp::PREFETCH);
-                let broker = Box::new(adapter::amqp::Amqp::new(end, &settings));
-                let course = broker::Course::new(broker, &settings, &gauges, stop, report);
+            Far::Amqp(broker) => {
+                let ahead = broker.ahead();
+                let course =
+                    broker::Course::new(Box::new(broker), &settings, &gauges, stop, report);
                 return match ring {
                     Ring::FromBytes(consumer) => {
                         broker::publish::run(feed::Bytes::new(consumer), course)
@@ -304,7 +305,7 @@ impl Far {
                 Ok(Self::Socket(socket, port, secret))
             }
             #[cfg(feature = "bridge-amqp")]
-            End::Amqp(end) => Ok(Self::Amqp(*end)),
+            End::Amqp(end) => Ok(Self::Amqp(adapter::amqp::Amqp::new(*end, settings)?)),
             _ => Err(BridgeError::Ends(
                 "this was built without AMQP: build it with the feature `bridge-amqp`",
             )),

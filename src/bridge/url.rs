@@ -7,6 +7,7 @@
 //! tls://orders.example:7401?ca=ca.pem         the same, encrypted
 //! unix:/run/orders.sock  unix-listen:/run/orders.sock
 //! amqp://localhost/%2f?queue=orders           a broker
+//! amqps://broker.example/%2f?queue=orders     the same, encrypted
 //! ```
 //!
 //! Options follow a `?`. One that is not known, is given twice, or means nothing at that end is
@@ -140,7 +141,7 @@ pub enum EndError {
     /// Its scheme is none of ours.
     #[error(
         "`{0}:` is no end of a bridge; there are ring:, tcp://, tcp-listen://, \
-         tls://, tls-listen://, unix:, unix-listen: and amqp://"
+         tls://, tls-listen://, unix:, unix-listen:, amqp:// and amqps://"
     )]
     Scheme(String),
     /// Something is missing, or there is too much of it.
@@ -219,14 +220,8 @@ impl FromStr for End {
         if url.fragment().is_some() {
             return Err(EndError::Form("a `#` must be written %23"));
         }
-        if url.scheme() == "amqp" {
+        if matches!(url.scheme(), "amqp" | "amqps") {
             return Ok(Self::Amqp(Box::new(amqp::amqp_end(&url)?)));
-        }
-        if url.scheme() == "amqps" {
-            return Err(EndError::Form(
-                "there is no TLS for AMQP here yet: amqp:// to a broker of this machine, or \
-                 through a tunnel",
-            ));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(EndError::Form(

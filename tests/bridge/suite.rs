@@ -54,7 +54,7 @@ impl Pair {
     }
 
     fn tls_listen(&self, options: &str) -> String {
-        let files = crate::tls::Authority::new(&self.place, "ca").signs("127.0.0.1");
+        let files = crate::authority::Authority::new(&self.place, "ca").signs("127.0.0.1");
         format!("tls-listen://127.0.0.1:0?{}&{options}", files.own())
     }
 

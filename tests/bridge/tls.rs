@@ -2,15 +2,14 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::PathBuf;
 
 use annulus::bridge::frame::Frame;
 use annulus::bridge::{BridgeError, Settings};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConnection, StreamOwned};
 
+use crate::authority::{Authority, Files, ca};
 use crate::proxy::{Fault, cross_by, small};
 use crate::rig::{
     PATIENCE, Place, Running, committed, consumer, pop, producer, push, released, ring_end,
@@ -19,61 +18,12 @@ use crate::rig::{
 use crate::suite::{Pair, Way};
 use crate::wire::{Peer, STREAM, data, hello, records, welcome};
 
-/// Whoever signs. Its own certificate is `NAME.pem`.
-pub struct Authority<'p> {
-    place: &'p Place,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-/// A certificate and its key, in files.
-pub struct Files {
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl<'p> Authority<'p> {
-    pub fn new(place: &'p Place, name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
-        std::fs::write(place.path(&format!("{name}.pem")), issuer.pem()).unwrap();
-        Self { place, issuer }
-    }
-
-    /// Signs for a name or an address.
-    pub fn signs(&self, name: &str) -> Files {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let files = Files {
-            cert: self.place.path(&format!("{name}.cert.pem")),
-            key: self.place.path(&format!("{name}.key.pem")),
-        };
-        std::fs::write(&files.cert, cert.pem()).unwrap();
-        std::fs::write(&files.key, key.serialize_pem()).unwrap();
-        files
-    }
-}
-
-impl Files {
-    /// As options of the end whose they are.
-    pub fn own(&self) -> String {
-        format!("cert={}&key={}", self.cert.display(), self.key.display())
-    }
-}
-
 /// A ring that has a record, and one that lacks it.
 fn rings() -> (Place, String, String) {
     let place = Place::new();
     let (a, b) = (place.ring("a", 1 << 16), place.ring("b", 1 << 16));
     push(&mut producer(&a), 0..1);
     (place, ring_end(&a), ring_end(&b))
-}
-
-fn ca(place: &Place, name: &str) -> String {
-    format!("ca={}", place.path(&format!("{name}.pem")).display())
 }
 
 /// Nothing has crossed.

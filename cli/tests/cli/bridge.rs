@@ -155,7 +155,11 @@ fn a_password_is_never_shown() {
     let end = format!("ring:{}", ring.path.display());
     for (url, why) in [
         ("amqp://me:s3cret@localhost/a/b?queue=q", "%2f"),
-        ("amqps://me:s3cret@localhost?queue=q", "TLS"),
+        (
+            "amqps://me:s3cret@localhost?queue=q&ca=/nowhere.pem",
+            "/nowhere.pem",
+        ),
+        ("amqps://me:s3cret@localhost?queue=q&verify=no", "`verify`"),
         ("amqp://me:s3cret@localhost?queu=q", "`queu`"),
         ("amqp://me:s3cret@localhost:x?queue=q", "port"),
         ("tcp://me:s3cret@localhost:1", "others can see"),

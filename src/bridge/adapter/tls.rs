@@ -23,6 +23,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{
     ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
 };
 
 use super::tcp::TcpPort;
@@ -36,6 +37,12 @@ const ROOM_BYTES: usize = 64 << 10;
 /// and a peer that sends these must not keep a driver from its turn. Of those that hold nothing
 /// rustls takes some, and hangs up.
 const PULLS: usize = 128;
+
+/// What two bridges speak.
+const OUR_VERSION: &[&SupportedProtocolVersion] = &[&TLS13];
+/// What others may speak.
+#[cfg(feature = "bridge-amqp")]
+pub(super) const ANY_VERSION: &[&SupportedProtocolVersion] = &[&TLS13, &rustls::version::TLS12];
 
 /// A TCP port whose connections are encrypted.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ impl TlsPort {
         files: &Credentials,
     ) -> Result<Self, BridgeError> {
         let side = match mode {
-            Mode::Dial => Side::Calls(client(files)?, server_name(host)?),
+            Mode::Dial => Side::Calls(client(files, OUR_VERSION)?, server_name(host)?),
             Mode::Listen => Side::IsCalled(server(files)?),
         };
         Ok(Self { port, side })
@@ -125,12 +132,19 @@ fn refused(path: &Path) -> impl Fn(&dyn Display) -> BridgeError {
     }
 }
 
-fn client(files: &Credentials) -> Result<Arc<ClientConfig>, BridgeError> {
+/// How an end that calls verifies whom it reaches, and what it shows.
+///
+/// # Errors
+/// If a file is missing, or holds something else than it should.
+pub(super) fn client(
+    files: &Credentials,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Arc<ClientConfig>, BridgeError> {
     let roots = match &files.ca {
         Some(path) => roots(path)?,
         None => system_roots(),
     };
-    let config = ClientConfig::builder_with_protocol_versions(&[&TLS13]);
+    let config = ClientConfig::builder_with_protocol_versions(versions);
     let config = config.with_root_certificates(roots);
     let config = match own(files)? {
         Some((path, chain, key)) => config
@@ -146,7 +160,7 @@ fn server(files: &Credentials) -> Result<Arc<ServerConfig>, BridgeError> {
         let why = "who listens over TLS needs a certificate, `cert=FILE`, and its key, `key=FILE`";
         return Err(BridgeError::Ends(why));
     };
-    let config = ServerConfig::builder_with_protocol_versions(&[&TLS13]);
+    let config = ServerConfig::builder_with_protocol_versions(OUR_VERSION);
     let config = match &files.ca {
         Some(ca) => {
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).build();
@@ -202,6 +216,12 @@ fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
+}
+
+/// Refuses a host for which there can be no certificate.
+#[cfg(feature = "bridge-amqp")]
+pub(super) fn check_host(host: &str) -> Result<(), BridgeError> {
+    server_name(host).map(drop)
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, BridgeError> {

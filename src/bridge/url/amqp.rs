@@ -1,4 +1,4 @@
-//! An AMQP end: `amqp://user:password@host:port/vhost?exchange=E&routing_key=K`.
+//! An AMQP end: `amqp://user:password@host:port/vhost?exchange=E&routing_key=K`, or `amqps://`.
 //!
 //! A password is never shown: not by `Debug`, not in an error. In a command's arguments others can
 //! see it, so it may also come from a file or from the environment, and is read anew for each
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::{EndError, decoded, options, wrong};
+use super::{Credentials, EndError, decoded, options, wrong};
 use crate::bridge::error::BridgeError;
 
 /// A broker, and where in it messages go or come from.
@@ -17,8 +17,10 @@ use crate::bridge::error::BridgeError;
 pub struct AmqpEnd {
     /// A name or a number.
     pub host: String,
-    /// 5672 if it is not said.
+    /// 5672 if it is not said, and 5671 over TLS.
     pub port: u16,
+    /// Over TLS: what that needs. Without an authority it trusts whom the system trusts.
+    pub tls: Option<Credentials>,
     /// `/` if it is not said.
     pub vhost: String,
     /// `guest` if it is not said.
@@ -107,6 +109,20 @@ const AMQP_OPTIONS: &[&str] = &[
     "password_file",
     "password_env",
 ];
+const AMQPS_OPTIONS: &[&str] = &[
+    "exchange",
+    "exchange_type",
+    "routing_key",
+    "queue",
+    "declare",
+    "durable",
+    "prefetch",
+    "password_file",
+    "password_env",
+    "ca",
+    "cert",
+    "key",
+];
 
 /// A short string of the protocol has one byte for its length.
 const NAME_BYTES: usize = 255;
@@ -120,9 +136,15 @@ pub(super) fn amqp_end(url: &Url) -> Result<AmqpEnd, EndError> {
     let given = url.password().map(text).transpose()?;
     let mut elsewhere = given.is_some();
     let guest = || "guest".to_owned();
+    let (tls, port, known) = if url.scheme() == "amqps" {
+        (Some(Credentials::default()), 5671, AMQPS_OPTIONS)
+    } else {
+        (None, 5672, AMQP_OPTIONS)
+    };
     let mut end = AmqpEnd {
         host: text(host)?,
-        port: url.port().unwrap_or(5672),
+        port: url.port().unwrap_or(port),
+        tls,
         vhost: match url.path() {
             "" => "/".to_owned(),
             path => vhost(path)?,
@@ -140,7 +162,13 @@ pub(super) fn amqp_end(url: &Url) -> Result<AmqpEnd, EndError> {
         exchange_type: None,
         prefetch: None,
     };
-    for (key, value) in options(url, AMQP_OPTIONS)? {
+    for (key, value) in options(url, known)? {
+        if let Some(files) = &mut end.tls
+            && let Some(file) = files.file(&key)
+        {
+            *file = Some(value.into());
+            continue;
+        }
         match key.as_str() {
             "exchange" => end.exchange = Some(name(key, value)?),
             "routing_key" => end.routing_key = Some(name(key, value)?),
@@ -219,7 +247,8 @@ impl AmqpEnd {
         } else {
             self.host.clone()
         };
-        format!("amqp://{user}@{host}:{port}, vhost {vhost}")
+        let scheme = if self.tls.is_some() { "amqps" } else { "amqp" };
+        format!("{scheme}://{user}@{host}:{port}, vhost {vhost}")
     }
 
     /// Whether others can see the password in the arguments of a command, and could not guess it.

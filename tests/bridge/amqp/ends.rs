@@ -1,6 +1,6 @@
 //! What one may write for a broker, and what of it is never shown.
 
-use annulus::bridge::{AmqpEnd, End, EndError, Password};
+use annulus::bridge::{AmqpEnd, Credentials, End, EndError, Password};
 
 use crate::rig::{Place, Running, ring_end, settings};
 
@@ -42,6 +42,15 @@ fn an_end_is_what_the_url_says_and_otherwise_what_brokers_take_for_granted() {
         (end.declare, end.durable, end.prefetch),
         (true, Some(false), Some(65535))
     );
+    assert_eq!(end.tls, None);
+    let end = amqp("amqps://h?queue=q&ca=/c%20a&cert=/c&key=/k");
+    let files = Credentials {
+        ca: Some("/c a".into()),
+        cert: Some("/c".into()),
+        key: Some("/k".into()),
+    };
+    assert_eq!((end.port, end.tls.as_ref()), (5671, Some(&files)));
+    assert_eq!(end.at(), "amqps://guest@h:5671, vhost /");
     let file = amqp("amqp://me@h?password_file=/run/secrets/it");
     assert_eq!(file.password, Password::File("/run/secrets/it".into()));
     let variable = amqp("amqp://me@h?password_env=SECRET");
@@ -56,7 +65,11 @@ fn an_end_is_what_the_url_says_and_otherwise_what_brokers_take_for_granted() {
 fn what_is_no_end_is_refused_and_its_password_never_shown() {
     let long = format!("amqp://me:s3cret@h?queue={}", "q".repeat(256));
     for (bad, why) in [
-        ("amqps://me:s3cret@h/%2f?queue=q", "no TLS"),
+        (
+            "amqp://me:s3cret@h/%2f?queue=q&ca=f",
+            "`ca` is no option of `amqp:`",
+        ),
+        ("amqps://me:s3cret@h?verify=no", "`verify` is no option"),
         ("amqp://me:s3cret@/v", "host"),
         ("amqp://me:s3cret@h/a/b", "must be written %2f"),
         ("amqp://me:s3cret@h/%ff", "UTF-8"),

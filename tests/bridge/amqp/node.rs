@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::authority::Files;
 use crate::rig::wait_until;
 
 /// Where Debian's package puts the scripts that run as whoever calls them.
@@ -28,6 +29,8 @@ pub struct Node {
     mapper_port: u16,
     nodes_port: u16,
     pub port: u16,
+    /// Where [encrypted](Self::encrypted) nodes listen too.
+    pub tls_port: u16,
 }
 
 impl Node {
@@ -44,11 +47,34 @@ impl Node {
 
     /// One for those who hurt it.
     pub fn new() -> Self {
+        Self::with(|_| String::new())
+    }
+
+    /// One that is reached over TLS too: it shows what `own` has, and lets in who shows what `ca`
+    /// has signed, and nobody else.
+    pub fn encrypted(own: &Files, ca: &Path) -> Self {
+        Self::with(|port| {
+            format!(
+                "listeners.ssl.local = 127.0.0.1:{port}\n\
+                 ssl_options.certfile = {}\n\
+                 ssl_options.keyfile = {}\n\
+                 ssl_options.cacertfile = {}\n\
+                 ssl_options.verify = verify_peer\n\
+                 ssl_options.fail_if_no_peer_cert = true\n",
+                own.cert.display(),
+                own.key.display(),
+                ca.display()
+            )
+        })
+    }
+
+    /// One with more configuration, in which a port may be used.
+    fn with(more: impl FnOnce(u16) -> String) -> Self {
         assert!(
             Path::new(SCRIPTS).join("rabbitmq-server").exists(),
             "these tests need a broker: apt-get install --no-install-recommends rabbitmq-server"
         );
-        let ports: Vec<u16> = free_ports().take(3).collect();
+        let ports: Vec<u16> = free_ports().take(4).collect();
         let mapper = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &ports[1].to_string()])
             .stdin(Stdio::null())
@@ -65,13 +91,15 @@ impl Node {
             mapper_port: ports[1],
             nodes_port: ports[2],
             port: ports[0],
+            tls_port: ports[3],
         };
         let config = format!(
             "listeners.tcp.local = 127.0.0.1:{}\n\
              disk_free_limit.absolute = 1MB\n\
              vm_memory_high_watermark.absolute = 2GB\n\
-             log.console = false\n",
-            node.port
+             log.console = false\n{}",
+            node.port,
+            more(node.tls_port)
         );
         std::fs::write(node.path("rabbitmq.conf"), config).unwrap();
         std::fs::write(node.path("plugins"), "[].\n").unwrap();

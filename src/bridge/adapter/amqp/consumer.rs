@@ -9,11 +9,11 @@ use lapin::types::FieldTable;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::StreamExt;
 
+use super::Target;
 use super::headers;
 use super::session::{self, Session, Teller, said};
 use crate::bridge::broker::{Delivery, Inlet, Notice};
 use crate::bridge::error::LinkError;
-use crate::bridge::url::AmqpEnd;
 
 #[derive(Debug)]
 pub(super) struct Consumer(Session<u64, Notice>);
@@ -36,21 +36,22 @@ impl Inlet for Consumer {
     }
 }
 
-pub(super) fn begin(end: AmqpEnd, silence: Duration, ahead: u16) -> io::Result<Consumer> {
+pub(super) fn begin(target: Target, silence: Duration, ahead: u16) -> io::Result<Consumer> {
     let work =
-        move |orders, teller| async move { work(&end, silence, ahead, orders, teller).await };
+        move |orders, teller| async move { work(&target, silence, ahead, orders, teller).await };
     session::begin("bridge-consume", work).map(Consumer)
 }
 
 async fn work(
-    end: &AmqpEnd,
+    target: &Target,
     silence: Duration,
     ahead: u16,
     mut orders: UnboundedReceiver<u64>,
     teller: Teller<Notice>,
 ) -> Result<(), LinkError> {
+    let end = &target.end;
     let begun = async {
-        let (connection, channel) = session::connect(end, silence).await?;
+        let (connection, channel) = session::connect(target, silence).await?;
         session::prepare(&channel, end).await?;
         let limit = channel.basic_qos(ahead, BasicQosOptions::default());
         limit.await.map_err(said)?;

@@ -11,6 +11,7 @@
 //! | file | for |
 //! | --- | --- |
 //! | `session` | the thread, the connection, exchanges and queues |
+//! | `transport` | the way to the broker, in the clear or over TLS |
 //! | `publisher`, `consumer` | what a session does |
 //! | `confirms` | which message a confirmation, or a return, is about |
 //! | `headers` | which record a message is |
@@ -24,17 +25,20 @@ mod consumer;
 mod headers;
 mod publisher;
 mod session;
+mod transport;
 
 use std::io;
 use std::time::Duration;
 
 use super::super::broker::{Broker, Inlet, Outlet};
+use super::super::error::BridgeError;
 use super::super::frame::StreamId;
 use super::super::url::AmqpEnd;
 use super::super::{Ring, Settings};
+use transport::Transport;
 
 /// Most messages that the broker sends ahead, unless it is said.
-pub(in crate::bridge) const PREFETCH: u16 = 1000;
+const PREFETCH: u16 = 1000;
 
 /// What may be relied upon, whoever is killed.
 pub(in crate::bridge) fn guarantee(ring: &Ring) -> &'static str {
@@ -55,36 +59,51 @@ pub(in crate::bridge) fn guarantee(ring: &Ring) -> &'static str {
     }
 }
 
+/// Where a session leads, and how it gets there.
+#[derive(Clone, Debug)]
+struct Target {
+    end: AmqpEnd,
+    transport: Transport,
+}
+
 /// A broker, and where in it messages go or come from.
 #[derive(Debug)]
 pub(in crate::bridge) struct Amqp {
-    end: AmqpEnd,
+    target: Target,
     /// A session that has not begun by then has failed, and one that hears nothing for so long has
     /// ended.
     silence: Duration,
 }
 
 impl Amqp {
-    pub(in crate::bridge) fn new(end: AmqpEnd, settings: &Settings) -> Self {
-        Self {
-            end,
+    /// # Errors
+    /// If it is to be TLS and that was not built in, or its credentials cannot be used.
+    pub(in crate::bridge) fn new(end: AmqpEnd, settings: &Settings) -> Result<Self, BridgeError> {
+        let transport = Transport::new(&end)?;
+        Ok(Self {
+            target: Target { end, transport },
             silence: settings.silence,
-        }
+        })
+    }
+
+    /// Most messages that the broker is to send ahead.
+    pub(in crate::bridge) fn ahead(&self) -> u16 {
+        self.target.end.prefetch.unwrap_or(PREFETCH)
     }
 }
 
 impl Broker for Amqp {
     fn at(&self) -> String {
-        self.end.at()
+        self.target.end.at()
     }
 
     fn publish(&mut self, stream: StreamId) -> io::Result<Box<dyn Outlet>> {
-        let outlet = publisher::begin(self.end.clone(), self.silence, stream)?;
+        let outlet = publisher::begin(self.target.clone(), self.silence, stream)?;
         Ok(Box::new(outlet))
     }
 
     fn consume(&mut self, ahead: u16) -> io::Result<Box<dyn Inlet>> {
-        let inlet = consumer::begin(self.end.clone(), self.silence, ahead)?;
+        let inlet = consumer::begin(self.target.clone(), self.silence, ahead)?;
         Ok(Box::new(inlet))
     }
 }

@@ -11,13 +11,13 @@ use lapin::{Channel, Confirmation, Event};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::StreamExt;
 
+use super::Target;
 use super::confirms::{Confirms, Resolved};
 use super::headers;
 use super::session::{self, Session, Teller, said};
 use crate::bridge::broker::{Outcome, Outgoing, Outlet};
 use crate::bridge::error::LinkError;
 use crate::bridge::frame::StreamId;
-use crate::bridge::url::AmqpEnd;
 
 /// Messages that are published before confirmations are looked at again.
 const ROUND: usize = 256;
@@ -43,9 +43,9 @@ impl Outlet for Publisher {
     }
 }
 
-pub(super) fn begin(end: AmqpEnd, silence: Duration, stream: StreamId) -> io::Result<Publisher> {
+pub(super) fn begin(target: Target, silence: Duration, stream: StreamId) -> io::Result<Publisher> {
     let work =
-        move |orders, teller| async move { work(&end, silence, stream, orders, teller).await };
+        move |orders, teller| async move { work(&target, silence, stream, orders, teller).await };
     session::begin("bridge-publish", work).map(Publisher)
 }
 
@@ -58,14 +58,15 @@ struct Publishing {
 }
 
 async fn work(
-    end: &AmqpEnd,
+    target: &Target,
     silence: Duration,
     stream: StreamId,
     mut orders: UnboundedReceiver<Outgoing>,
     teller: Teller<Outcome>,
 ) -> Result<(), LinkError> {
+    let end = &target.end;
     let begun = async {
-        let (connection, channel) = session::connect(end, silence).await?;
+        let (connection, channel) = session::connect(target, silence).await?;
         session::prepare(&channel, end).await?;
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(said)?;

@@ -14,6 +14,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::Target;
 use crate::bridge::error::LinkError;
 use crate::bridge::url::{AmqpEnd, ExchangeType};
 
@@ -139,9 +140,10 @@ pub(super) fn said(error: lapin::Error) -> LinkError {
 
 /// Connects, and opens the one channel.
 pub(super) async fn connect(
-    end: &AmqpEnd,
+    target: &Target,
     silence: Duration,
 ) -> Result<(Connection, Channel), LinkError> {
+    let end = &target.end;
     // Both sides give up after two of them without a word.
     let heartbeat = silence.as_secs().div_euclid(2).clamp(1, 60);
     let uri = AMQPUri {
@@ -162,9 +164,8 @@ pub(super) async fn connect(
     };
     let name = format!("annulus bridge, pid {}", std::process::id());
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connection = Connection::connect_uri(uri, properties)
-        .await
-        .map_err(said)?;
+    let connection = target.transport.connect(uri, properties);
+    let connection = connection.await.map_err(said)?;
     let channel = connection.create_channel().await.map_err(said)?;
     Ok((connection, channel))
 }
