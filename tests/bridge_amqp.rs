@@ -18,6 +18,7 @@ mod amqp {
     mod client;
     mod ends;
     mod faults;
+    mod interop;
     mod kills;
     mod node;
     mod tls;

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Browser,
     /// RabbitMQ, of which the tests start nodes of their own.
     Broker,
+    /// Clients of brokers that are not ours: pika and kombu, for Debian's Python.
+    Clients,
     /// `cargo fuzz`, and a compiler that takes its flags (see [`nightly`]).
     Fuzzer,
 }
@@ -47,6 +49,13 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
                 return Ok(());
             }
             apt("a broker", &["rabbitmq-server"])
+        }
+        Need::Clients => {
+            // Another Python, if there is one, does not see what Debian installs.
+            if shell::succeeds("/usr/bin/python3", &["-c", "import pika, kombu"]) {
+                return Ok(());
+            }
+            apt("pika or kombu", &["python3-pika", "python3-kombu"])
         }
         Need::Git if shell::succeeds("git", &["--version"]) => Ok(()),
         Need::Git => apt("git", &["git"]),

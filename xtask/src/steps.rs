@@ -64,7 +64,13 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "unit",
         what: "unit, integration, example and doc tests",
-        needs: &[Need::Compiler, Need::Git, Need::Browser, Need::Broker],
+        needs: &[
+            Need::Compiler,
+            Need::Git,
+            Need::Browser,
+            Need::Broker,
+            Need::Clients,
+        ],
         run: unit,
     },
     Step {
