@@ -94,7 +94,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "bench",
         what: "each benchmark runs once",
-        needs: &[Need::Compiler],
+        needs: &[Need::Compiler, Need::Broker],
         run: bench,
     },
     Step {

@@ -24,8 +24,10 @@ use crate::bridge::report::{Event, Summary};
 
 /// Most records in flight; a broker confirms many at once, and gains nothing by more.
 const MOST_RECORDS: u64 = 4096;
-/// A window holds several lots, so that one is read while another is confirmed.
-const LOTS: u64 = 4;
+/// A window holds many lots: the oldest is given back as a whole, and until then its records count.
+const LOTS: u64 = 16;
+/// A lot is read as soon as this part of the window is free; what lies idle serves nobody.
+const SHARES: u64 = 64;
 /// How much there is in the ring is looked at so often while records flow, and before each sleep.
 const LOOK: Duration = Duration::from_millis(20);
 /// The least that a record takes in a lot.
@@ -302,12 +304,16 @@ impl<F: Feed> Publishing<'_, F> {
         Ok(moved)
     }
 
+    /// Records that still fit into the window.
+    fn room(&self) -> u64 {
+        let read = self.window.end() - self.lots.first().unwrap_or(self.window.end());
+        self.most_records - read.min(self.most_records)
+    }
+
     /// Whether another lot fits into the window.
     fn may_read(&self) -> bool {
-        let read = self.window.end() - self.lots.first().unwrap_or(self.window.end());
-        let room = self.most_records - read.min(self.most_records);
         self.lots.is_empty()
-            || room >= (self.most_records / LOTS).max(1)
+            || self.room() >= (self.most_records / SHARES).max(1)
                 && self.lots.bytes() < self.course.settings.window_bytes
     }
 
@@ -315,8 +321,9 @@ impl<F: Feed> Publishing<'_, F> {
         let first = self.feed.next();
         let settings = self.course.settings;
         let most = (self.feed.capacity_bytes() / 8).min(settings.batch_bytes);
-        // However short its records are, a lot takes no more than its share of the window.
-        let most = most.min(self.most_records / LOTS * LEAST_BYTES).max(1);
+        // However short its records are, a lot takes no more than its share, and what is free.
+        let records = (self.most_records / LOTS).min(self.room());
+        let most = most.min(records * LEAST_BYTES).max(1);
         match self.feed.read(most)? {
             Read::Lot { count, lot } => {
                 self.lots.push(&self.feed, first, count, lot)?;

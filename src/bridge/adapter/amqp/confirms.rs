@@ -42,7 +42,8 @@ type Flight = Pin<Box<dyn Future<Output = Result<Resolved, LinkError>>>>;
 /// All flights.
 #[derive(Default)]
 pub(super) struct Confirms {
-    flights: HashMap<u64, Flight>,
+    /// Each with what wakes it.
+    flights: HashMap<u64, (Flight, Waker)>,
     woken: Arc<Woken>,
     /// Resolved and not told yet: whether the broker took it.
     resolved: Vec<(u64, bool)>,
@@ -86,7 +87,9 @@ impl Confirms {
 
     /// A message is published by the first look at its flight, which is now.
     pub(super) fn begin(&mut self, position: u64, flight: Flight) -> Result<(), LinkError> {
-        self.flights.insert(position, flight);
+        let woken = Arc::clone(&self.woken);
+        let waker = Waker::from(Arc::new(Alarm { position, woken }));
+        self.flights.insert(position, (flight, waker));
         self.look(position)
     }
 
@@ -125,12 +128,10 @@ impl Confirms {
     }
 
     fn look(&mut self, position: u64) -> Result<(), LinkError> {
-        let Some(flight) = self.flights.get_mut(&position) else {
+        let Some((flight, waker)) = self.flights.get_mut(&position) else {
             return Ok(());
         };
-        let woken = Arc::clone(&self.woken);
-        let waker = Waker::from(Arc::new(Alarm { position, woken }));
-        let Poll::Ready(resolved) = flight.as_mut().poll(&mut Context::from_waker(&waker)) else {
+        let Poll::Ready(resolved) = flight.as_mut().poll(&mut Context::from_waker(waker)) else {
             return Ok(());
         };
         self.flights.remove(&position);

@@ -1,7 +1,7 @@
 //! Which record a message is: its stream, its position, its tag, in headers of our own.
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::bridge::frame::StreamId;
 
@@ -14,28 +14,43 @@ const TAG: &str = "annulus-tag";
 /// A message that is written to disk.
 const PERSISTENT: u8 = 2;
 
-/// Those of one record. A protocol that has no unsigned 64 bits gets the same bits signed.
-pub(super) fn of(stream: &StreamId, position: u64, tag: u32) -> BasicProperties {
-    let ring = hex(&stream.ring_id);
-    let id = format!("{ring}-{}-{}-{position}", stream.generation, stream.life);
-    let mut headers = FieldTable::default();
-    let mut put = |name: &str, value| {
-        headers.insert(ShortString::from(name), value);
-    };
-    let number = |number: u64| AMQPValue::LongLongInt(number.cast_signed());
-    put(RING, AMQPValue::LongString(ring.into()));
-    put(GENERATION, number(stream.generation));
-    put(POSITION, number(position));
-    if stream.life != 0 {
-        put(LIFE, number(stream.life));
+/// What the messages of one stream have in common, written once.
+pub(super) struct Stamp {
+    headers: FieldTable,
+    /// The beginning of each `message-id`.
+    id: String,
+}
+
+impl Stamp {
+    pub(super) fn new(stream: &StreamId) -> Self {
+        let ring = hex(&stream.ring_id);
+        let id = format!("{ring}-{}-{}-", stream.generation, stream.life);
+        let mut headers = FieldTable::default();
+        headers.insert(RING.into(), AMQPValue::LongString(ring.into()));
+        headers.insert(GENERATION.into(), number(stream.generation));
+        if stream.life != 0 {
+            headers.insert(LIFE.into(), number(stream.life));
+        }
+        Self { headers, id }
     }
-    if tag != 0 {
-        put(TAG, number(tag.into()));
+
+    /// Those of one record.
+    pub(super) fn of(&self, position: u64, tag: u32) -> BasicProperties {
+        let mut headers = self.headers.clone();
+        headers.insert(POSITION.into(), number(position));
+        if tag != 0 {
+            headers.insert(TAG.into(), number(tag.into()));
+        }
+        BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(format!("{}{position}", self.id).into())
+            .with_headers(headers)
     }
-    BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(id.into())
-        .with_headers(headers)
+}
+
+/// A protocol that has no unsigned 64 bits gets the same bits signed.
+fn number(number: u64) -> AMQPValue {
+    AMQPValue::LongLongInt(number.cast_signed())
 }
 
 /// Which record it is, if a bridge has published it; and its tag, which anybody may give.
@@ -100,7 +115,7 @@ mod tests {
                 generation,
                 life,
             };
-            let properties = of(&stream, position, tag);
+            let properties = Stamp::new(&stream).of(position, tag);
             assert_eq!(read(&properties), (Some((stream, position)), tag));
         }
     }
@@ -113,7 +128,11 @@ mod tests {
             generation: 1,
             life: 1,
         };
-        let whole = of(&stream, 5, 1).headers().clone().unwrap_or_default();
+        let whole = Stamp::new(&stream)
+            .of(5, 1)
+            .headers()
+            .clone()
+            .unwrap_or_default();
         for left_out in whole.inner().keys() {
             let mut headers = FieldTable::default();
             for (name, value) in whole.inner() {

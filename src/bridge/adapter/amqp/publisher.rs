@@ -13,7 +13,7 @@ use tokio_stream::StreamExt;
 
 use super::Target;
 use super::confirms::{Confirms, Resolved};
-use super::headers;
+use super::headers::{self, Stamp};
 use super::session::{self, Session, Teller, said};
 use crate::bridge::broker::{Outcome, Outgoing, Outlet};
 use crate::bridge::error::LinkError;
@@ -55,6 +55,7 @@ struct Publishing {
     exchange: ShortString,
     routing_key: ShortString,
     stream: StreamId,
+    stamp: Stamp,
 }
 
 async fn work(
@@ -79,6 +80,7 @@ async fn work(
         exchange: end.exchange.as_deref().unwrap_or_default().into(),
         routing_key: end.routing_key.as_deref().unwrap_or_default().into(),
         stream,
+        stamp: Stamp::new(&stream),
     };
     let mut events = Box::pin(connection.events_listener());
     let mut confirms = Confirms::default();
@@ -118,8 +120,8 @@ impl Publishing {
         let (channel, stream) = (self.channel.clone(), self.stream);
         let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
         let position = record.position;
+        let properties = self.stamp.of(position, record.tag);
         let flight = async move {
-            let properties = headers::of(&stream, position, record.tag);
             let options = BasicPublishOptions {
                 mandatory: true,
                 ..BasicPublishOptions::default()

@@ -60,19 +60,23 @@ impl Outlet for MuteSession {
     fn close(&mut self, _patience: Duration) {}
 }
 
-/// Runs a bridge with records to such a broker for a while. Returns how many sessions it began.
-fn sessions(says: Vec<Outcome>) -> usize {
+/// Runs a bridge with `records` of 64 bytes to such a broker for a while. Returns how many sessions
+/// it began, and how many records it published.
+fn run_with(records: u64, says: Vec<Outcome>, silence: Duration) -> (usize, u64) {
     let folder = tempfile::tempdir_in("/dev/shm").expect("a folder");
     let path = folder.path().join("ring");
-    spsc::Options::new(1 << 16).create(&path).expect("a ring");
+    spsc::Options::new(1 << 20).create(&path).expect("a ring");
     // SAFETY: nobody but this test uses the file.
     let mut producer = unsafe { spsc::Producer::attach(&path) }.expect("a producer");
-    producer.try_push(0, b"record").expect("room");
+    for _ in 0..records {
+        producer.try_push(0, &[7; 64]).expect("room");
+    }
+    let backlog = producer.backlog();
     // SAFETY: nobody but this test uses the file.
     let consumer = unsafe { spsc::Consumer::attach(&path) }.expect("a consumer");
     let sessions = Arc::new(AtomicUsize::new(0));
     let settings = Settings {
-        silence: Duration::from_millis(20),
+        silence,
         backoff_first: Duration::from_millis(1),
         backoff_longest: Duration::from_millis(1),
         drain_timeout: Duration::from_millis(400),
@@ -90,8 +94,23 @@ fn sessions(says: Vec<Outcome>) -> usize {
     let course = Course::new(broker, &settings, &gauges, stop.as_fd(), &mut report);
     let summary = run(Bytes::new(consumer), course).expect("it ends by its deadline");
     assert!(!summary.all_confirmed);
-    assert_eq!(producer.backlog(), 16, "nothing was released");
-    sessions.load(Ordering::Relaxed)
+    assert_eq!(producer.backlog(), backlog, "nothing was released");
+    (sessions.load(Ordering::Relaxed), summary.published)
+}
+
+/// How many sessions it begins with a broker that is silent for too long.
+fn sessions(says: Vec<Outcome>) -> usize {
+    run_with(1, says, Duration::from_millis(20)).0
+}
+
+/// What lies idle of a window is lost at each of the broker's confirmations, and more than a window
+/// would come twice.
+#[test]
+fn a_window_is_filled_and_not_overfilled() {
+    let silence = Duration::from_secs(60);
+    let (_, published) = run_with(2 * MOST_RECORDS, vec![Outcome::Ready], silence);
+    let most = MOST_RECORDS - MOST_RECORDS / SHARES..=MOST_RECORDS;
+    assert!(most.contains(&published), "{published}");
 }
 
 #[test]
