@@ -51,7 +51,8 @@ Options of the sending end's socket, as ?key=value&key=value:
                   told of a gap when it comes back; the newest `lag` bytes stay for it. One that is
                   away is waited for 5 seconds before
   slow=drop       it stays connected, is told of a gap, and goes on near the newest record
-  lag=BYTES       for these two; half of the ring's capacity if it is not said
+  lag=BYTES       for these two; half of the ring's capacity if it is not said, three quarters of it
+                  at most: then records of up to an eighth of the ring make nobody wait for ever
   Of an MPMC ring names are not kept, and there is neither forget= nor slow= but for slow=block.
 Of the receiving end's socket:
   name=NAME       under which the sender remembers this receiver; else the ring's own id

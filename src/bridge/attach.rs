@@ -61,7 +61,7 @@ impl Ends {
     /// Refuses what cannot be had of that ring.
     pub(super) fn check_source(&self, seen: &Snapshot) -> Result<(), BridgeError> {
         if seen.kind == Kind::SpscBytes {
-            return Ok(());
+            return self.check_lag(seen.capacity);
         }
         if let End::Socket(socket) = &self.far {
             if !matches!(socket.slow, None | Some(Slow::Block)) {
@@ -79,6 +79,22 @@ impl Ends {
                  bridge that holds them counts as one, and loses them sooner or later; create it \
                  with `--redelivery unlimited`",
             ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a lag that a byte ring need not reach before its producer waits. A record of `span`
+    /// bytes may need as many again before the ring's end, so a ring is full for it with less than
+    /// two spans free: a quarter serves records of up to an eighth.
+    fn check_lag(&self, capacity: u64) -> Result<(), BridgeError> {
+        let End::Socket(socket) = &self.far else {
+            return Ok(());
+        };
+        if socket.lag_bytes.is_some_and(|lag| lag > capacity / 4 * 3) {
+            let key = "lag";
+            let why = "a ring may be full before it holds so much, so that nobody would ever be \
+                       too slow; at most three quarters of its capacity";
+            return Err(BridgeError::Option { key, why });
         }
         Ok(())
     }

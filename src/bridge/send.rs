@@ -203,7 +203,8 @@ impl<F: Feed> Sending<'_, F> {
         let Some(mut session) = one.session.take() else {
             return;
         };
-        one.excused = now() + self.around.settings.absence();
+        let absence = self.around.settings.absence();
+        one.left(&session, self.feed.committed(), now(), absence);
         match why {
             LinkError::Nonsense(text) => session.link.part(&Frame::Refusal {
                 code: Code::Protocol,

@@ -22,9 +22,14 @@ pub(super) struct Subscriber {
     /// it has confirmed, it lacks records and has not been told.
     pub(super) given_up: u64,
     /// Until then it may be about to call again, and is not slow for being away.
-    pub(super) excused: Instant,
+    excused: Instant,
+    /// What it had confirmed when that was granted: it is granted again for more than that.
+    excused_at: u64,
     /// When it last confirmed something, or began to owe that, or came.
     pub(super) progress: Instant,
+    /// How long it had owed something and confirmed nothing in connections that have ended: who
+    /// comes again and again is no quicker for that.
+    pub(super) spent: Duration,
     /// Since when it is further behind the fastest than is allowed.
     pub(super) behind: Option<Instant>,
     pub(super) session: Option<Session>,
@@ -79,7 +84,9 @@ impl Subscriber {
             confirmed,
             given_up: confirmed,
             excused,
+            excused_at: confirmed,
             progress: excused,
+            spent: Duration::ZERO,
             behind: None,
             session: None,
             is_known: false,
@@ -97,14 +104,34 @@ impl Subscriber {
         self.confirmed.max(self.given_up)
     }
 
+    /// It is there, and goes on at `next`.
+    pub(super) fn came(&mut self, next: u64, now: Instant) {
+        if next > self.confirmed {
+            self.spent = Duration::ZERO;
+        }
+        (self.confirmed, self.given_up, self.progress) = (next, next, now);
+        self.excused_at = self.excused_at.min(next);
+    }
+
+    /// It is there no more. For `absence` it may be about to come back, if it has confirmed
+    /// something since it last was away, or has all that there is.
+    pub(super) fn left(&mut self, session: &Session, all: u64, now: Instant, absence: Duration) {
+        if session.next > self.confirmed {
+            self.spent += now.saturating_duration_since(self.progress);
+        }
+        if self.confirmed > self.excused_at || self.confirmed >= all {
+            (self.excused, self.excused_at) = (now + absence, self.confirmed);
+        }
+    }
+
     /// Whether it has had something to confirm for a while and has not, or has been away as long.
     pub(super) fn stalls(&self, now: Instant) -> bool {
-        let since = match &self.session {
+        let (since, spent) = match &self.session {
             Some(session) if session.next <= self.confirmed => return false,
-            Some(_) => self.progress,
-            None => self.excused,
+            Some(_) => (self.progress, self.spent),
+            None => (self.excused, Duration::ZERO),
         };
-        now.saturating_duration_since(since) >= STALL
+        now.saturating_duration_since(since) + spent >= STALL
     }
 
     /// Whether it has been too far behind for a while, now that it `is_behind` or not.
@@ -131,7 +158,7 @@ impl Subscriber {
                     }
                     // Behind a gap it may say less than is known of it.
                     if confirmed > self.confirmed {
-                        self.progress = now;
+                        (self.progress, self.spent) = (now, Duration::ZERO);
                         count_latency(&mut session.sent, (self.confirmed, confirmed), now, gauges);
                     }
                     self.confirmed = self.confirmed.max(confirmed);

@@ -1,13 +1,17 @@
 //! Policies for the slow, and receivers that are away.
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use annulus::bridge::Settings;
+use annulus::Wait;
+use annulus::bridge::frame::{Frame, Hello};
+use annulus::bridge::{Bridge, BridgeError, End, Settings};
 
 use crate::rig::{
-    Place, Running, committed, consumer, payload, producer, push, released, ring_end, settings,
-    wait_until,
+    PATIENCE, Place, Running, committed, consumer, payload, producer, push, released, ring_end,
+    settings, wait_until,
 };
+use crate::wire::{Peer, hello};
 
 const LAG: u64 = 16 << 10;
 const MANY: u64 = 2000;
@@ -118,4 +122,75 @@ fn who_may_be_about_to_come_back_loses_nothing() {
     assert!(sends.stop().all_confirmed);
     let summary = receives.stop();
     assert_eq!((summary.gaps, summary.confirmed), (0, 690));
+}
+
+/// It takes what is sent, hangs up, and is there again: each connection would have a second, and
+/// each absence as long as it takes to come back.
+#[test]
+fn who_comes_again_and_again_and_confirms_nothing_is_given_up_on() {
+    for policy in ["drop", "disconnect"] {
+        let place = Place::new();
+        let from = place.ring("a", 1 << 16);
+        let socket = place.path("s");
+        let at = format!("unix-listen:{}?slow={policy}&lag={LAG}", socket.display());
+        let sends = Running::with(&ring_end(&from), &at, settings()).unwrap();
+        sends.at();
+        std::thread::scope(|scope| {
+            // More than the ring holds: it ends because somebody is given up on.
+            let pushes = scope.spawn(|| push(&mut producer(&from), 0..1500));
+            while !pushes.is_finished() {
+                let stream = UnixStream::connect(&socket).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut peer = Peer(stream);
+                let credit = u64::MAX;
+                peer.say(&Frame::Hello(Hello { credit, ..hello() }));
+                // Ends with records, or because it is hung up on.
+                while let Some((head, body)) = peer.hear() {
+                    if matches!(head.frame(&body), Ok(Frame::Data { .. })) {
+                        break;
+                    }
+                }
+            }
+        });
+        let figures = sends.figures();
+        assert!(figures.connections > 1, "{figures:?}");
+        assert_eq!(figures.subscribers.len(), 1, "it is always the same");
+    }
+}
+
+/// A ring is full for a long record before all its bytes are taken.
+#[test]
+fn a_lag_that_would_never_be_reached_is_refused_and_the_largest_one_is_reached() {
+    const CAPACITY: u64 = 1 << 16;
+    let pair = Pair::with_one_away();
+    let (from, socket) = (pair.place.path("a"), pair.place.path("s"));
+    let source = ring_end(&from);
+    let at = |lag: u64| format!("unix-listen:{}?slow=drop&lag={lag}", socket.display());
+    let most = CAPACITY / 4 * 3;
+    for lag in [most + 1, CAPACITY, u64::MAX] {
+        let end = |text: &str| text.parse::<End>().unwrap();
+        let checked = Bridge::check(&end(&source), &end(&at(lag))).unwrap_err();
+        let refused = Running::with(&source, &at(lag), settings()).err().unwrap();
+        for error in [checked, refused] {
+            assert!(
+                matches!(&error, BridgeError::Option { key: "lag", .. }),
+                "{error:?}"
+            );
+            assert!(error.to_string().contains("three quarters"), "{error}");
+        }
+    }
+    let by = Settings {
+        dial_patience: Duration::from_millis(100),
+        drain_timeout: Duration::from_millis(300),
+        ..settings()
+    };
+    let sends = Running::with(&source, &at(most), by).unwrap();
+    let mut producer = producer(&from);
+    // An eighth of the ring each, with its header; one that is away holds them up at first.
+    let record = vec![7; usize::try_from(CAPACITY / 8).unwrap() - 8];
+    for _ in 0..40 {
+        let wait = Wait::block().for_at_most(PATIENCE);
+        producer.push(7, &record, wait).unwrap();
+    }
+    assert!(!sends.stop().all_confirmed);
 }

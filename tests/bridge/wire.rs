@@ -34,7 +34,7 @@ impl<S: Read + Write> Peer<S> {
     }
 
     /// The next frame's bytes; `None` at the end of the connection.
-    fn hear(&mut self) -> Option<(Head, Vec<u8>)> {
+    pub fn hear(&mut self) -> Option<(Head, Vec<u8>)> {
         let mut header = [0; HEADER_BYTES];
         self.0.read_exact(&mut header).ok()?;
         let head = Head::decode(&header, 1 << 24).unwrap();

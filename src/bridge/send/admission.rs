@@ -105,7 +105,7 @@ impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
         let number = self.number_of(name);
         self.hang_up(number, &LinkError::Superseded);
         let one = &mut self.subscribers[number];
-        (one.confirmed, one.given_up, one.progress) = (next, next, now);
+        one.came(next, now);
         if core::mem::replace(&mut one.is_known, true) {
             self.around.gauges.reconnects.add(1);
         }
@@ -203,7 +203,8 @@ impl<F: Feed> Sending<'_, F> {
     fn number_of(&mut self, name: &str) -> usize {
         let found = self.subscribers.iter().position(|one| one.name == name);
         found.unwrap_or_else(|| {
-            let one = Subscriber::new(name.to_owned(), self.released, now());
+            let excused = now() + self.around.settings.absence();
+            let one = Subscriber::new(name.to_owned(), self.released, excused);
             self.subscribers.push(one);
             self.subscribers.len() - 1
         })

@@ -5,6 +5,8 @@
 //! lag behind, and it is told of the gap when it is back. So nothing of what is new is given up
 //! because somebody is away for a moment, be it everybody.
 
+use std::time::Duration;
+
 use crate::bridge::clock::now;
 use crate::bridge::error::{BridgeError, LinkError};
 use crate::bridge::feed::Feed;
@@ -98,7 +100,7 @@ impl<F: Feed> Sending<'_, F> {
             (self.around.report)(&Event::Gap { name, from, to });
         }
         // What was sent and is on its way is confirmed or not: nothing is held for it.
-        one.confirmed = to;
+        (one.confirmed, one.spent) = (to, Duration::ZERO);
         true
     }
 }
