@@ -4,6 +4,8 @@
 
 #[path = "bridge/authority.rs"]
 mod authority;
+#[path = "bridge/crowd.rs"]
+mod crowd;
 #[path = "bridge/fan_out.rs"]
 mod fan_out;
 #[path = "bridge/figures.rs"]
@@ -12,6 +14,8 @@ mod figures;
 mod frames;
 #[path = "bridge/greeting.rs"]
 mod greeting;
+#[path = "bridge/killable.rs"]
+mod killable;
 #[path = "bridge/paths.rs"]
 mod paths;
 #[path = "bridge/plain.rs"]
@@ -24,6 +28,8 @@ mod refused;
 mod rig;
 #[path = "bridge/secret.rs"]
 mod secret;
+#[path = "bridge/sets.rs"]
+mod sets;
 #[path = "bridge/slow.rs"]
 mod slow;
 #[path = "bridge/strangers.rs"]

@@ -9,6 +9,8 @@
 
 #[path = "bridge/authority.rs"]
 mod authority;
+#[path = "bridge/killable.rs"]
+mod killable;
 #[path = "bridge/rig.rs"]
 mod rig;
 

@@ -46,6 +46,9 @@ pub(super) trait Feed {
     fn bytes<'f>(&'f self, lot: &'f Self::Lot) -> &'f [u8];
     /// Gives back the oldest lot.
     fn release(&mut self, lot: Self::Lot);
+    /// Gives back the first `records` of the oldest lot that are left, if that can be without
+    /// moving the others' bytes; else they go with the lot. Whether it has.
+    fn release_some(&mut self, lot: &mut Self::Lot, records: u64) -> bool;
     /// Gives back the first `records` of the oldest lot, which have `bytes`: it is what is left.
     fn release_first(&mut self, lot: &mut Self::Lot, bytes: usize, records: u64);
     /// Subscribers that somebody wrote down earlier.
@@ -144,6 +147,10 @@ impl Feed for Bytes {
 
     fn release(&mut self, lot: spsc::Run) {
         self.consumer.release_to(lot.end());
+    }
+
+    fn release_some(&mut self, _lot: &mut spsc::Run, _records: u64) -> bool {
+        false
     }
 
     fn release_first(&mut self, lot: &mut spsc::Run, bytes: usize, records: u64) {
@@ -283,6 +290,12 @@ impl<'c> Feed for Slots<'c> {
     fn release(&mut self, mut lot: Held<'c>) {
         let rest = lot.records.len() as u64;
         self.release_first(&mut lot, 0, rest);
+    }
+
+    fn release_some(&mut self, lot: &mut Held<'c>, records: u64) -> bool {
+        // Its bytes are a copy.
+        self.release_first(lot, 0, records);
+        true
     }
 
     fn release_first(&mut self, lot: &mut Held<'c>, _bytes: usize, records: u64) {

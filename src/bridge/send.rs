@@ -10,7 +10,8 @@
 //! `figures` what is told meanwhile.
 //!
 //! # Invariants
-//! 1. Lots are released oldest first, each only when `floor` is beyond it.
+//! 1. Lots are released oldest first, each only when `floor` is beyond it; of one of an MPMC ring
+//!    the records before `floor`, so that what comes again after a death is at most a window.
 //! 2. As long as fewer subscribers are known than are asked for, nothing is released.
 //! 3. Bytes of a lot that are being written belong to a lot that is not released: a part is of
 //!    records that its subscriber has not confirmed.
@@ -237,6 +238,13 @@ impl<F: Feed> Sending<'_, F> {
                 self.released = lot.end();
                 self.feed.release(lot.lot);
             }
+        }
+        // What is held in vain of an MPMC ring comes again if this bridge dies.
+        if let Some(lot) = self.lots.front_mut()
+            && floor > self.released
+            && self.feed.release_some(&mut lot.lot, floor - self.released)
+        {
+            self.released = floor;
         }
     }
 }
