@@ -1,13 +1,15 @@
 //! UNIX stream sockets.
 
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket,
     sockopt::PeerCredentials,
@@ -53,7 +55,8 @@ impl UnixPort {
         Ok(UnixStream::from(socket))
     }
 
-    /// Takes away a socket at which nobody listens, as one that was killed leaves it.
+    /// Takes away a socket at which nobody listens, as one that was killed leaves it. Only in one's
+    /// turn: another one's may be there between the look and the removal.
     fn sweep(&self) -> io::Result<()> {
         let is_socket = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| metadata.file_type().is_socket());
@@ -65,8 +68,52 @@ impl UnixPort {
 
     /// Which file stands at the path.
     fn file(&self) -> io::Result<(u64, u64)> {
-        let metadata = std::fs::symlink_metadata(&self.path)?;
-        Ok((metadata.dev(), metadata.ino()))
+        std::fs::symlink_metadata(&self.path).map(|metadata| number(&metadata))
+    }
+}
+
+/// Which file that is.
+fn number(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The right to look at a socket's path and to take it: a lock on a file beside it, which is there
+/// as long as that lasts. One that was killed in its turn leaves the file, and no lock.
+struct Turn {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Turn {
+    /// `AddrInUse` if it is another's.
+    fn take(socket: &Path) -> io::Result<Self> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(libc::O_NOFOLLOW).open(&path)?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => io::ErrorKind::AddrInUse.into(),
+            _ => io::Error::from(errno),
+        })?;
+        // Who had the turn before may have taken the file away since it was opened.
+        let is_there = std::fs::symlink_metadata(&path).is_ok_and(|there| {
+            lock.metadata()
+                .is_ok_and(|ours| number(&there) == number(&ours))
+        });
+        if is_there {
+            Ok(Self { path, _lock: lock })
+        } else {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_file(&self.path);
     }
 }
 
@@ -91,6 +138,7 @@ impl Port for UnixPort {
     }
 
     fn listen(&mut self) -> io::Result<()> {
+        let _turn = Turn::take(&self.path)?;
         self.sweep()?;
         let listener = UnixListener::bind(&self.path)?;
         listener.set_nonblocking(true)?;
@@ -119,6 +167,52 @@ impl Drop for UnixPort {
             && self.file().is_ok_and(|file| file == *ours)
         {
             let _removed = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn of_several_who_find_a_dead_socket_one_takes_its_path() {
+        const RACERS: usize = 4;
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("s");
+        for _ in 0..500 {
+            // What a listener leaves that does not take its file away.
+            drop(UnixListener::bind(&path).unwrap());
+            let barrier = Barrier::new(RACERS);
+            let race = || {
+                let mut port = UnixPort::new(&path, Mode::Listen);
+                barrier.wait();
+                port.listen().map(|()| port)
+            };
+            let outcomes = std::thread::scope(|scope| {
+                let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
+                let ended = racers.into_iter().map(|racer| racer.join().unwrap());
+                ended.collect::<Vec<_>>()
+            });
+            let (mut listening, refused): (Vec<_>, Vec<_>) =
+                outcomes.into_iter().partition(Result::is_ok);
+            for error in refused.into_iter().filter_map(Result::err) {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+            }
+            assert_eq!(
+                listening.len(),
+                1,
+                "each of them believes that it is called there"
+            );
+            let _caller = UnixStream::connect(&path).unwrap();
+            let port = listening[0].as_mut().unwrap();
+            assert!(
+                port.accept().unwrap().is_some(),
+                "another one is called there"
+            );
+            drop(listening);
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         }
     }
 }
