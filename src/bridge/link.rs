@@ -37,6 +37,8 @@ pub(super) struct Link {
     behind: Vec<u8>,
     heard: Instant,
     said: Instant,
+    /// Since when the system is known to ask in vain.
+    unanswered: Option<Instant>,
 }
 
 impl Link {
@@ -54,6 +56,7 @@ impl Link {
             behind: Vec::new(),
             heard: now,
             said: now,
+            unanswered: None,
         }
     }
 
@@ -257,6 +260,19 @@ impl Link {
     /// Nothing could be heard until `now`, because nobody listened.
     pub(super) fn excuse(&mut self, now: Instant) {
         self.heard = now;
+    }
+
+    /// For how long the other machine leaves unanswered what the system asks it, if that is too
+    /// long. Who reads nothing is asked every other minute only: when the last answer came says
+    /// little, as long as no question has been without one for as long.
+    pub(super) fn absence(&mut self, now: Instant, limit: Duration) -> Option<Duration> {
+        let Some(unheard) = self.stream.unanswered() else {
+            self.unanswered = None;
+            return None;
+        };
+        let since = *self.unanswered.get_or_insert(now);
+        let absence = now.saturating_duration_since(since).min(unheard);
+        (absence >= limit).then_some(absence)
     }
 
     /// How long since anything was heard, if that is too long.

@@ -103,6 +103,17 @@ impl<'b> Plain<'b> {
         }
     }
 
+    /// Hangs up on a peer whose machine is gone with bytes under way to it. Whether it did.
+    fn miss(&mut self, now: Instant) -> bool {
+        let limit = self.around.settings.silence;
+        let link = self.link.as_mut();
+        let Some(absence) = link.and_then(|link| link.absence(now, limit)) else {
+            return false;
+        };
+        self.hang_up(&LinkError::Silent(absence));
+        true
+    }
+
     /// Stores the figures of this turn. `is_idle` if nothing is to be moved.
     fn tell_figures(&self, position: u64, is_idle: bool) {
         let gauges = self.around.gauges;

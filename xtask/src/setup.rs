@@ -20,6 +20,8 @@ pub(crate) enum Need {
     Broker,
     /// Clients of brokers that are not ours: pika and kombu, for Debian's Python.
     Clients,
+    /// `ip` and `tc`, which make the networks of tests.
+    Network,
     /// `cargo fuzz`, and a compiler that takes its flags (see [`nightly`]).
     Fuzzer,
 }
@@ -56,6 +58,12 @@ pub(crate) fn ensure(need: Need) -> Result<()> {
                 return Ok(());
             }
             apt("pika or kombu", &["python3-pika", "python3-kombu"])
+        }
+        Need::Network => {
+            if shell::succeeds("ip", &["-Version"]) && shell::succeeds("tc", &["-Version"]) {
+                return Ok(());
+            }
+            apt("what makes networks", &["iproute2"])
         }
         Need::Git if shell::succeeds("git", &["--version"]) => Ok(()),
         Need::Git => apt("git", &["git"]),

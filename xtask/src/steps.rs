@@ -70,6 +70,7 @@ pub(crate) const STEPS: &[Step] = &[
             Need::Browser,
             Need::Broker,
             Need::Clients,
+            Need::Network,
         ],
         run: unit,
     },

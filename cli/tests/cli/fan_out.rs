@@ -1,73 +1,22 @@
 //! One ring to three others over TCP, while one of the four bridges is killed all the time.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use annulus::{Wait, spsc};
-
+use crate::stream::{read, write};
 use crate::support::{Ring, Running, annulus};
 
 const RINGS: &[&str] = &["--spsc", "--capacity", "8MiB"];
 const SUBSCRIBERS: usize = 3;
 /// Between two kills.
 const LIFE: Duration = Duration::from_millis(200);
-/// Without a record for so long it has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
-
+/// At least, and as many more as it takes to kill often enough.
 const RECORDS: u64 = 10_000_000;
 
-/// Bytes of a record: mostly some tens, at times many thousands, and of its number's own.
-fn len_of(number: u64) -> usize {
-    let len = match number % 1000 {
-        999 => 5000 + number % 7919,
-        rest => 8 + rest * 7 % 90,
-    };
-    usize::try_from(len).unwrap()
-}
-
-fn fill(bytes: &mut [u8], number: u64) {
-    bytes.fill(number.to_le_bytes()[0]);
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-}
-
-fn is_whole(bytes: &[u8], number: u64) -> bool {
-    let (head, rest) = bytes.split_at(8);
-    bytes.len() == len_of(number)
-        && head == number.to_le_bytes()
-        && rest.iter().all(|byte| *byte == head[0])
-}
-
-fn wait() -> Wait {
-    Wait::block().for_at_most(PATIENCE)
-}
-
-fn write(path: &Path, all: u64) {
-    // SAFETY: only this test and the command use the file.
-    let mut ring = unsafe { spsc::Producer::attach(path) }.unwrap();
-    for number in 0..all {
-        let mut claim = ring.claim(len_of(number), wait()).unwrap();
-        fill(&mut claim, number);
-        claim.commit(7);
-    }
-    ring.close();
-}
-
-/// Each record, in order and whole, and then the end.
-fn read(path: &Path, all: u64) {
-    // SAFETY: as for the producer.
-    let mut ring = unsafe { spsc::Consumer::attach(path) }.unwrap();
-    for number in 0..all {
-        let record = ring.read(wait()).unwrap();
-        assert!(
-            is_whole(&record, number) && record.tag() == 7,
-            "no {number}"
-        );
-        record.release();
-    }
-    assert_eq!(ring.read(wait()).err(), Some(annulus::ReadError::Closed));
-}
+/// Fewer show too little.
+const KILLS: u64 = 10;
 
 /// The four bridges: the sender, then the receivers.
 struct Bridges {
@@ -109,7 +58,6 @@ fn free_port() -> u16 {
     reason = "how often it killed is part of what it shows"
 )]
 fn each_of_three_rings_gets_each_record_once_while_bridges_are_killed() {
-    let all = RECORDS;
     let from = Ring::new(RINGS);
     let to: [Ring; SUBSCRIBERS] = std::array::from_fn(|_| Ring::new(RINGS));
     let port = free_port();
@@ -127,12 +75,11 @@ fn each_of_three_rings_gets_each_record_once_while_bridges_are_killed() {
         running: [const { None }; 1 + SUBSCRIBERS],
     };
     (0..=SUBSCRIBERS).for_each(|number| bridges.start(number));
-    let (begun, mut kills) = (Instant::now(), 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| write(&from.path, all));
-        let readers = to
-            .each_ref()
-            .map(|ring| scope.spawn(|| read(&ring.path, all)));
+    let (begun, kills) = (Instant::now(), AtomicU64::new(0));
+    let enough = || kills.load(Ordering::Relaxed) >= KILLS;
+    let read = std::thread::scope(|scope| {
+        scope.spawn(|| write(&from.path, |number| number < RECORDS || !enough()));
+        let readers = to.each_ref().map(|ring| scope.spawn(|| read(&ring.path)));
         let mut number = 0;
         while !readers
             .iter()
@@ -140,13 +87,15 @@ fn each_of_three_rings_gets_each_record_once_while_bridges_are_killed() {
         {
             std::thread::sleep(LIFE);
             number = (number + 1) % (1 + SUBSCRIBERS);
-            kills += u64::from(bridges.strike(number));
+            kills.fetch_add(u64::from(bridges.strike(number)), Ordering::Relaxed);
         }
+        readers.map(|reader| reader.join().unwrap())
     });
-    let seconds = begun.elapsed().as_secs_f64();
+    let (seconds, kills) = (begun.elapsed().as_secs_f64(), kills.into_inner());
+    let all = from.number("committed_records");
     println!("{all} records into each of {SUBSCRIBERS} rings, {kills} kills, {seconds:.1} s");
+    assert_eq!(read, [all; SUBSCRIBERS]);
     for ring in &to {
         assert_eq!(ring.number("committed_records"), all);
     }
-    assert!(kills >= 10, "only {kills} kills: too few to show anything");
 }

@@ -41,9 +41,19 @@ pub(super) trait Stream: Read + Write + AsFd + Debug + Send {
     fn is_over(&self) -> bool {
         false
     }
+
+    /// For how long nothing has come back, if the other machine was asked again for an answer to
+    /// what was sent and has given none; as far as the system knows.
+    fn unanswered(&self) -> Option<Duration> {
+        None
+    }
 }
 
-impl Stream for TcpStream {}
+impl Stream for TcpStream {
+    fn unanswered(&self) -> Option<Duration> {
+        tcp::unanswered(self)
+    }
+}
 
 impl Stream for UnixStream {}
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
@@ -47,6 +47,7 @@ impl TcpPort {
         stream.set_nodelay(true)?;
         if let Some(silence) = self.silence {
             // Not TCP_USER_TIMEOUT: that ends a connection to one that is there and reads nothing.
+            // While bytes are under way the kernel asks nothing of its own: see `unanswered`.
             let seconds = |part: Duration| u32::try_from(part.as_secs()).unwrap_or(u32::MAX).max(1);
             setsockopt(&stream, TcpKeepIdle, &seconds(silence))?;
             setsockopt(&stream, TcpKeepInterval, &seconds(silence / QUESTIONS))?;
@@ -108,4 +109,36 @@ impl Port for TcpPort {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(AsFd::as_fd)
     }
+}
+
+/// For how long no acknowledgement has come, if bytes were sent again, or a window that is shut was
+/// asked for, since the last one. One that is there and reads nothing answers such a question, and
+/// there is none between that and the next.
+pub(super) fn unanswered(stream: &TcpStream) -> Option<Duration> {
+    // SAFETY: it is numbers alone, and zero is one.
+    let mut info: libc::tcp_info = unsafe { core::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    let to = (&raw mut info).cast();
+    // SAFETY:
+    // - The descriptor is open as long as the stream is borrowed.
+    // - `to` is this function's own, and the kernel writes no more there than the `len` bytes that
+    //   it has; an older one writes less, and leaves zeroes.
+    let failed = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            to,
+            &raw mut len,
+        )
+    };
+    if failed != 0 {
+        return None;
+    }
+    // Each acknowledgement sets the count of probes back; that of bytes which are sent again only
+    // one that acknowledges some, which a full receiver does not.
+    let sent_again =
+        info.tcpi_retransmits > 0 && info.tcpi_last_ack_recv > info.tcpi_last_data_sent;
+    let asked = sent_again || info.tcpi_probes > 0;
+    asked.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
 }

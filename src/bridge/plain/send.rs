@@ -74,7 +74,7 @@ impl<F: Feed> Driver for Sending<'_, F> {
                 self.plain.hang_up(&why);
             }
         }
-        let moved = self.send()?;
+        let moved = self.send()? || self.plain.miss(woken.at);
         self.tell_figures();
         Ok(moved)
     }
