@@ -125,10 +125,15 @@ fn each_arrives(bridges: u16) {
         "each has some: {each:?}"
     );
     let mut numbers = numbers.concat();
-    let raw = numbers.len() as u64 - all;
+    let come = numbers.len() as u64;
     numbers.sort_unstable();
     numbers.dedup();
-    assert!(numbers.into_iter().eq(0..all), "records are missing");
+    let missing = all - numbers.len() as u64;
+    assert!(
+        numbers.into_iter().eq(0..all),
+        "{missing} of {all} are missing"
+    );
+    let raw = come - all;
     let [of_senders, of_receivers] = kills;
     println!(
         "{all} records, {each:?} into rings; {of_senders} kills of senders, {of_receivers} of \
