@@ -108,7 +108,10 @@ pub(super) fn run<F: Feed>(feed: F, around: Around<'_>) -> Result<Summary, Bridg
 
 impl<F: Feed> Driver for Sending<'_, F> {
     fn turn(&mut self, timeout: Duration) -> Result<bool, BridgeError> {
-        let moved = self.wait(timeout)? | self.serve()?;
+        let heard = self.wait(timeout)?;
+        // Before more is sent: what is confirmed and still held would come again beside a window.
+        self.release();
+        let moved = heard | self.serve()?;
         self.release();
         self.tell_figures(!moved);
         Ok(moved)
