@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `properties/ops.rs` | the operations, shared with the fuzz target `ops_model` |
 //! | `properties/spsc.rs`, `properties/mpmc.rs` | the oracles and how they are compared |
+//! | `properties/runs.rs` | records that go from ring to ring as bytes |
 //!
 //! Positions begin shortly before each place where something wraps: 2^32, 2^63, 2^64, and in the
 //! slot ring the end of the 48-bit lap.
@@ -11,6 +12,7 @@
 mod properties {
     pub(crate) mod mpmc;
     pub(crate) mod ops;
+    pub(crate) mod runs;
     pub(crate) mod spsc;
 }
 
@@ -20,7 +22,7 @@ use bytemuck::{Pod, Zeroable};
 use proptest::prelude::*;
 
 use properties::ops::{Expected, Step};
-use properties::{mpmc, spsc};
+use properties::{mpmc, runs, spsc};
 
 /// Bytes of the byte rings: the smallest that there are, so that everything wraps often.
 const CAPACITY: u64 = 4096;
@@ -88,6 +90,52 @@ proptest! {
         steps in steps(),
     ) {
         mpmc::run_on_heap(slots, slot_bytes, origin, &steps);
+    }
+}
+
+/// A header that may be a record's, and what follows it: often whole records, often not.
+fn nearly_records() -> impl Strategy<Value = Vec<u8>> {
+    let piece = (0..8_u64, 0..48_usize, any::<u32>()).prop_map(|(kind, len, tag)| {
+        let kind = if kind > 3 { 1 } else { kind };
+        let header = u64::from(tag) << 32 | (len as u64) << 2 | kind;
+        let payload = std::iter::repeat_n(tag.to_le_bytes()[0], len.next_multiple_of(8));
+        header.to_le_bytes().into_iter().chain(payload).collect()
+    });
+    let pieces =
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces: Vec<Vec<u8>>| pieces.concat());
+    (pieces, 0..40_usize).prop_map(|(mut bytes, cut)| {
+        bytes.truncate(bytes.len().saturating_sub(cut.saturating_sub(20)));
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(config(HEAP_CASES))]
+
+    #[test]
+    fn records_that_go_on_in_runs_stay_what_they_are(
+        origins in (origins(&BYTE_WRAPS, 3 * CAPACITY), origins(&BYTE_WRAPS, 3 * CAPACITY)),
+        lens in proptest::collection::vec((0..600_usize, 0..4_u8), 1..LONGEST),
+        most in 8..6000_u64,
+        takes in proptest::collection::vec(1..40_usize, 1..5),
+    ) {
+        let records: Vec<Vec<u8>> = (0..)
+            .zip(&lens)
+            .map(|(number, (len, short))| {
+                // Mostly short ones, so that many go in one piece.
+                let len = if *short > 0 { len / 16 } else { len * 3 };
+                Expected::content(number, len)
+            })
+            .collect();
+        runs::relay(origins.into(), &records, most, &takes);
+    }
+
+    #[test]
+    fn of_bytes_that_are_no_records_nothing_is_taken(
+        origin in origins(&BYTE_WRAPS, 3 * CAPACITY),
+        bytes in nearly_records(),
+    ) {
+        runs::take_what_is_whole(origin, &bytes);
     }
 }
 

@@ -47,23 +47,35 @@ pub(super) trait Driver {
     fn until_next(&self) -> Duration;
 }
 
+/// What was done since something moved last.
+enum Rest {
+    None,
+    Yielded,
+    Armed,
+}
+
 /// Turns until it is done.
 pub(super) fn drive(mut driver: impl Driver) -> Result<Summary, BridgeError> {
-    let (mut timeout, mut armed) = (Duration::ZERO, false);
+    let (mut timeout, mut rest) = (Duration::ZERO, Rest::None);
     loop {
         // Ends by the end of the stream, or by a stop and its deadline.
         let moved = driver.turn(timeout)?;
         if let Some(summary) = driver.is_done()? {
             return Ok(summary);
         }
-        (timeout, armed) = if moved {
-            (Duration::ZERO, false)
-        } else if armed {
-            (driver.until_next(), false)
-        } else {
-            // Looked at once more behind this, before anybody sleeps.
-            driver.arm()?;
-            (Duration::ZERO, true)
+        (timeout, rest) = match rest {
+            _ if moved => (Duration::ZERO, Rest::None),
+            Rest::None => {
+                // To arm costs ten times as much, and whoever is to go on may need this processor.
+                std::thread::yield_now();
+                (Duration::ZERO, Rest::Yielded)
+            }
+            Rest::Yielded => {
+                // Looked at once more behind this, before anybody sleeps.
+                driver.arm()?;
+                (Duration::ZERO, Rest::Armed)
+            }
+            Rest::Armed => (driver.until_next(), Rest::None),
         };
     }
 }

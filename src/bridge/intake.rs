@@ -145,9 +145,7 @@ impl Intake {
         let taken = match &mut self.writing {
             Writing::Bytes(producer) => {
                 let mut batch = producer.batch();
-                let taken = each(bytes, |record, _| {
-                    batch.try_push(record.tag, record.payload)
-                })?;
+                let taken = in_pieces(bytes, &mut batch)?;
                 batch.commit_from(&origin(taken.records));
                 taken
             }
@@ -223,6 +221,32 @@ impl Intake {
     pub(super) fn arm(&self) -> Result<(), BridgeError> {
         either!(&self.writing, producer => BridgeError::armed(producer.arm(), producer.loss()))
     }
+}
+
+/// Copies as many records as there is room for, in pieces that the end of the ring divides.
+fn in_pieces(bytes: &[u8], batch: &mut spsc::Batch<'_>) -> Result<Taken, BridgeError> {
+    let mut taken = Taken::default();
+    // Ends with the bytes, or by a record for which there is no room.
+    while taken.bytes < bytes.len() && !taken.is_full {
+        let (run, records) = batch.try_push_run(&bytes[taken.bytes..]);
+        taken.bytes += run;
+        taken.records += records;
+        if run == 0 {
+            // At the end of the ring, in a full one, or one that it does not take.
+            let Ok(record) = first_record(&bytes[taken.bytes..]) else {
+                break;
+            };
+            match batch.try_push(record.tag, record.payload) {
+                Ok(()) => {
+                    taken.bytes += record.span;
+                    taken.records += 1;
+                }
+                Err(TryClaimError::Full) => taken.is_full = true,
+                Err(error) => return Err(fatal(error)),
+            }
+        }
+    }
+    Ok(taken)
 }
 
 /// Does `take` with each record, up to the first for which there is no room. It is told how many

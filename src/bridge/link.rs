@@ -12,7 +12,9 @@ use super::error::LinkError;
 use super::frame::{self, Frame, HEADER_BYTES, Head};
 
 /// Most that is read at once.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 512 << 10;
+/// How much is read at first: not as much, for strangers may be many.
+pub(super) const FIRST_READ_BYTES: usize = 256 << 10;
 /// A buffer that is no longer used as much shrinks to this.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -21,9 +23,15 @@ const KEPT_BYTES: usize = 1 << 20;
 pub(super) struct Link {
     stream: Box<dyn Stream>,
     peer: String,
-    /// Bytes that came, from `start` on not yet dealt with.
+    /// Bytes that came, from `start` to `end` not yet dealt with; behind them room for more.
     input: Vec<u8>,
     start: usize,
+    end: usize,
+    /// How much is read at once: twice as much after a read that found as much as that, which is
+    /// never what a peer says is to come.
+    room: usize,
+    /// The last read has filled its room.
+    filled: bool,
     /// The frame at `start`, whole and checked.
     current: Option<Head>,
     /// Longest body of records that is taken.
@@ -48,6 +56,9 @@ impl Link {
             peer: connected.peer,
             input: Vec::new(),
             start: 0,
+            end: 0,
+            room: FIRST_READ_BYTES,
+            filled: false,
             current: None,
             limit,
             out: Vec::new(),
@@ -72,10 +83,16 @@ impl Link {
     /// Reads once what is there. Returns whether anything was.
     pub(super) fn read(&mut self, now: Instant) -> Result<bool, LinkError> {
         self.drop_what_was_read();
-        let len = self.input.len();
-        self.input.resize(len + self.room(), 0);
-        let read = self.stream.read(&mut self.input[len..]);
-        self.input.truncate(len + *read.as_ref().unwrap_or(&0));
+        let end = self.end + self.room;
+        if self.input.len() < end {
+            self.input.resize(end, 0);
+        }
+        let read = self.stream.read(&mut self.input[self.end..end]);
+        self.end += *read.as_ref().unwrap_or(&0);
+        self.filled = self.end == end;
+        if self.filled {
+            self.room = (self.room * 2).min(READ_BYTES);
+        }
         match read {
             Ok(0) => Err(LinkError::HungUp),
             Ok(_) => {
@@ -87,35 +104,36 @@ impl Link {
         }
     }
 
-    /// A buffer grows with what has come, never with what a peer says is to come.
-    fn room(&self) -> usize {
-        READ_BYTES.max(self.input.len().min(16 * READ_BYTES))
+    /// Whether more had come, most likely, than the last read has taken.
+    pub(super) fn is_behind(&self) -> bool {
+        self.filled
     }
 
     fn drop_what_was_read(&mut self) {
-        if self.start == self.input.len() {
-            self.input.clear();
+        if self.start == self.end {
+            self.end = 0;
+            self.input.truncate(KEPT_BYTES);
             self.input.shrink_to(KEPT_BYTES);
         } else if self.start > 0 {
-            self.input.copy_within(self.start.., 0);
-            self.input.truncate(self.input.len() - self.start);
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
         }
         self.start = 0;
     }
 
     /// All bytes that came, for who cuts them up himself; see [`take`](Self::take).
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.input[self.start..]
+        &self.input[self.start..self.end]
     }
 
     /// Goes behind `count` of them.
     pub(super) fn take(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.input.len());
+        self.start = (self.start + count).min(self.end);
     }
 
     /// The frame that has come, if it is whole; again and again, until [`pass`](Self::pass).
     pub(super) fn frame(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
-        let rest = &self.input[self.start..];
+        let rest = &self.input[self.start..self.end];
         let Some((header, rest)) = rest.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };

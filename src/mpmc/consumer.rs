@@ -418,6 +418,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
     }
 
     /// Gives the slot back to producers, also while unwinding.
+    #[inline(always)]
     pub fn release(mut self) {
         self.give(Consumer::release);
     }

@@ -55,6 +55,8 @@
 #[cfg(not(loom))]
 pub(in crate::protocol) mod origin;
 mod reader;
+#[cfg(not(loom))]
+mod run;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod writer;
@@ -62,6 +64,8 @@ mod writer;
 #[cfg(not(loom))]
 pub use origin::{Origin, origin_at};
 pub use reader::{Found, Mark, ReadRefusal, Reader};
+#[cfg(not(loom))]
+pub use run::Records;
 pub use writer::{Span, WriteRefusal, Writer};
 
 use super::{Damage, Owner, Recovered, Store};

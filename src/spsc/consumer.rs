@@ -572,6 +572,7 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
     }
 
     /// Gives the record back to the producer, also while unwinding.
+    #[inline(always)]
     pub fn release(mut self) {
         self.lease = None;
         self.consumer.release_all();

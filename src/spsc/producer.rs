@@ -582,6 +582,35 @@ impl<A: ZeroCopy> Batch<'_, A> {
         Ok(())
     }
 
+    /// Copies records that lie one behind the other as in a ring, such as those of
+    /// [`Consumer::try_peek_run`](super::Consumer::try_peek_run), into the batch all at once: as
+    /// many whole ones as go in one piece before the end of the ring. Returns their bytes and how
+    /// many they are; 0 if the first one is none or does not fit so, and then
+    /// [`try_push`](Self::try_push) of that one tells why or makes it fit.
+    #[cfg(not(loom))]
+    pub fn try_push_run(&mut self, run: &[u8]) -> (usize, u64) {
+        let Producer {
+            participant,
+            shape,
+            writer,
+        } = &mut *self.producer;
+        if !participant.attachment().is_here() {
+            return (0, 0);
+        }
+        let most = writer.contiguous(shape, participant.store());
+        let records = byte_ring::Records::of(run, most, shape);
+        let Some((_, behind_header)) = run[..records.bytes].split_first_chunk::<8>() else {
+            return (0, 0);
+        };
+        let Ok(span) = try_span(participant, shape, writer, behind_header.len()) else {
+            return (0, 0);
+        };
+        let store = participant.store();
+        copy::fill::<A>(store, span.payload_offset(), behind_header);
+        writer.stage_run(shape, store, span, &records);
+        (records.bytes, records.count)
+    }
+
     /// How many records are staged.
     pub fn len(&self) -> u64 {
         self.producer.writer.staged_records()

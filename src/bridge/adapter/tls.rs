@@ -29,10 +29,15 @@ use rustls::{
 use super::tcp::TcpPort;
 use super::{Connected, Mode, Port, Stream};
 use crate::bridge::error::BridgeError;
+use crate::bridge::link::FIRST_READ_BYTES;
 use crate::bridge::url::Credentials;
 
 /// More than one turn of rustls decrypts: three records of 16 KiB, and what came before.
 const ROOM_BYTES: usize = 64 << 10;
+const _: () = assert!(
+    ROOM_BYTES < FIRST_READ_BYTES,
+    "a buffer without room leaves something in this end's (INV-1)"
+);
 /// Most that one call reads from the socket, in parts of some KiB: a record of TLS may hold a byte,
 /// and a peer that sends these must not keep a driver from its turn. Of those that hold nothing
 /// rustls takes some, and hangs up.

@@ -113,6 +113,7 @@ impl<'b> Host<'b> for Receiving<'b> {
             done: (0, 0),
             // With the first ack the sender knows our window, wherever it began.
             acked: next.wrapping_sub(1),
+            behind: 0,
             credit: sender.credit,
             is_full: false,
             beat: beat(self.around.settings.silence, theirs),

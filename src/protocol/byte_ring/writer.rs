@@ -4,6 +4,8 @@
 //! of the ring and before the head that was seen last. All other cases are functions of their own,
 //! which the handles keep out of line, so that the straight line stays short.
 
+#[cfg(not(loom))]
+use super::Records;
 use super::{
     Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, span_of,
     write_entry,
@@ -208,15 +210,64 @@ impl Writer {
         tag: u32,
         len: u64,
     ) {
+        self.stage_behind(
+            shape,
+            store,
+            (span, header(tag, len, RECORD)),
+            span_of(len),
+            1,
+        );
+    }
+
+    /// Adds a span that holds whole records, of which everything is there but the first header.
+    #[cfg(not(loom))]
+    pub fn stage_run<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        span: Span,
+        records: &Records,
+    ) {
+        let (bytes, count) = (records.bytes as u64, records.count);
+        self.stage_behind(shape, store, (span, records.first), bytes, count);
+    }
+
+    /// Adds `bytes` from the span's header on, which are `records` records.
+    #[inline(always)]
+    fn stage_behind<S: Store + ?Sized>(
+        &mut self,
+        shape: &Shape,
+        store: &S,
+        (span, first): (Span, u64),
+        bytes: u64,
+        records: u64,
+    ) {
         let staged_end = self.staged_end();
         if span.record != staged_end {
             let padding = shape.bytes_to_end(staged_end) - HEADER;
             self.stage_header(shape, store, staged_end, header(0, padding, PADDING));
         }
-        self.stage_header(shape, store, span.record, header(tag, len, RECORD));
-        let end = span.record.wrapping_add(span_of(len));
+        self.stage_header(shape, store, span.record, first);
+        let end = span.record.wrapping_add(bytes);
         self.staged = end.wrapping_sub(self.tail);
-        self.staged_records += 1;
+        self.staged_records += records;
+    }
+
+    /// How many bytes a claim can have, its header included, without padding and without waiting.
+    #[cfg(not(loom))]
+    pub fn contiguous<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S) -> u64 {
+        let end = self.staged_end();
+        let longest = span_of(shape.max_record).min(shape.bytes_to_end(end));
+        // One more header: the EMPTY one behind the records.
+        let free = |head: u64| {
+            let used = end.wrapping_sub(head).saturating_add(HEADER);
+            shape.capacity.saturating_sub(used)
+        };
+        if free(self.head) < longest && self.look_at_head(shape, store).is_err() {
+            // The claim that follows tells of it.
+            return 0;
+        }
+        longest.min(free(self.head))
     }
 
     /// Behind the last staged record.
