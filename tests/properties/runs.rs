@@ -82,6 +82,7 @@ pub(crate) fn relay(origins: [u64; 2], records: &[Vec<u8>], most: u64, takes: &[
     }
     reading.take(records.len());
     assert_eq!(reading.read, records.len());
+    assert_eq!(producer.committed_records(), records.len() as u64);
 }
 
 /// Whatever the bytes are: what is taken of them are whole records, and the rest stays out.
