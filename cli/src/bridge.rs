@@ -76,7 +76,8 @@ Of either socket:
                   behind its length as a little-endian u32. Nobody confirms anything.
 Of a broker:
   exchange=E, routing_key=K
-                  where records go; without an exchange, K is the name of a queue
+                  where records go; without an exchange, K is the name of a queue. {tag} in K
+                  stands for the record's tag, which is a header as well (annulus-tag)
   queue=Q         where they come from
   declare=yes     create the exchange, the queue and the binding between them, if they are named;
                   otherwise they must exist. With durable=no not for longer than the broker

@@ -23,7 +23,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-pub use amqp::{AmqpEnd, ExchangeType, Password};
+pub use amqp::{AmqpEnd, ExchangeType, Password, TAG_IN_KEY};
 
 use super::adapter::Mode;
 use super::error::BridgeError;

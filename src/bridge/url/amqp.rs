@@ -29,7 +29,8 @@ pub struct AmqpEnd {
     pub password: Password,
     /// To which messages are published; the default one if it is not said.
     pub exchange: Option<String>,
-    /// With which messages are published, or a queue is bound.
+    /// With which messages are published, or a queue is bound. [`TAG_IN_KEY`] in it stands for the
+    /// record's tag, and for any tag where a queue is bound.
     pub routing_key: Option<String>,
     /// From which messages come, or that is bound to the exchange.
     pub queue: Option<String>,
@@ -42,6 +43,9 @@ pub struct AmqpEnd {
     /// Receiving: most messages that the broker sends ahead of their acknowledgement.
     pub prefetch: Option<u16>,
 }
+
+/// What stands in a routing key for the record's tag.
+pub const TAG_IN_KEY: &str = "{tag}";
 
 /// The kinds of exchanges that each broker has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +175,7 @@ pub(super) fn amqp_end(url: &Url) -> Result<AmqpEnd, EndError> {
         }
         match key.as_str() {
             "exchange" => end.exchange = Some(name(key, value)?),
-            "routing_key" => end.routing_key = Some(name(key, value)?),
+            "routing_key" => end.routing_key = Some(routing_key(key, value)?),
             "queue" => end.queue = Some(name(key, value)?),
             "declare" => end.declare = yes(key, value)?,
             "durable" => end.durable = Some(yes(key, value)?),
@@ -215,6 +219,23 @@ fn name(key: String, value: String) -> Result<String, EndError> {
         Ok(value)
     } else {
         Err(wrong(key, value, "at most 255 bytes"))
+    }
+}
+
+/// The longest tag has 10 digits.
+fn routing_key(key: String, value: String) -> Result<String, EndError> {
+    let longest = value.len() + 10;
+    match value.split_once(TAG_IN_KEY) {
+        Some((_, behind))
+            if behind.contains(TAG_IN_KEY) || longest - TAG_IN_KEY.len() > NAME_BYTES =>
+        {
+            Err(wrong(
+                key,
+                value,
+                "`{tag}` once, and at most 255 bytes with a tag of 10 digits",
+            ))
+        }
+        _ => name(key, value),
     }
 }
 
@@ -287,7 +308,23 @@ impl AmqpEnd {
                 let why = "it is for what is created, with `declare=yes`";
                 Err(BridgeError::Option { key, why })
             }
+            _ if self.binds_tags_directly() => {
+                let why = "with {tag} a queue is bound for any tag, which needs \
+                           `exchange_type=topic`";
+                Err(BridgeError::Option {
+                    key: "routing_key",
+                    why,
+                })
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a binding would be made that no message finds.
+    fn binds_tags_directly(&self) -> bool {
+        let direct = matches!(self.exchange_type, None | Some(ExchangeType::Direct));
+        let key = self.routing_key.as_deref().unwrap_or_default();
+        let binds = self.declare && self.exchange.is_some() && self.queue.is_some();
+        direct && binds && key.contains(TAG_IN_KEY)
     }
 }

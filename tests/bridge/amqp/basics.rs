@@ -37,6 +37,26 @@ fn records_go_through_a_queue_into_another_ring() {
 }
 
 #[test]
+fn a_routing_key_may_have_the_tag_in_it() {
+    let node = Node::shared();
+    node.vhost("keys");
+    let client = Client::new(&node, "keys");
+    let place = Place::new();
+    let a = place.ring("a", 1 << 16);
+    let options = "exchange=e&exchange_type=topic&queue=q&routing_key=t.{tag}.x&declare=yes";
+    let sends = Running::new(&ring_end(&a), &node.url("keys", options));
+    let mut source = producer(&a);
+    for tag in [7, 0, u32::MAX] {
+        source.push(tag, b"tagged", Wait::block()).unwrap();
+    }
+    wait_until("all is released", || released(&a) == 3);
+    for key in ["t.7.x", "t.0.x", "t.4294967295.x"] {
+        assert_eq!(client.next_key("q").as_deref(), Some(key));
+    }
+    assert!(sends.stop().all_confirmed);
+}
+
+#[test]
 fn a_message_says_which_record_it_is_and_survives_the_broker() {
     let node = Node::shared();
     node.vhost("headers");

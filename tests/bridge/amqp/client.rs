@@ -107,6 +107,14 @@ impl Client {
         Some((message.delivery.data, message.delivery.properties))
     }
 
+    /// The routing key of the next message of a queue.
+    pub fn next_key(&self, queue: &str) -> Option<String> {
+        let options = BasicGetOptions { no_ack: true };
+        let got = self.channel.basic_get(queue.into(), options);
+        let message = self.runtime.block_on(got).unwrap()?;
+        Some(message.delivery.routing_key.to_string())
+    }
+
     /// Messages in a queue that nobody has taken.
     pub fn count(&self, queue: &str) -> u32 {
         let options = QueueDeclareOptions {

@@ -64,6 +64,7 @@ fn an_end_is_what_the_url_says_and_otherwise_what_brokers_take_for_granted() {
 #[test]
 fn what_is_no_end_is_refused_and_its_password_never_shown() {
     let long = format!("amqp://me:s3cret@h?queue={}", "q".repeat(256));
+    let tagged = format!("amqp://h?routing_key={}{{tag}}", "k".repeat(246));
     for (bad, why) in [
         (
             "amqp://me:s3cret@h/%2f?queue=q&ca=f",
@@ -89,6 +90,8 @@ fn what_is_no_end_is_refused_and_its_password_never_shown() {
         ("amqp://me:s3cret@h?exchange_type=x", "direct, fanout"),
         ("amqp://me:s3cret@h:99999?queue=q", "port"),
         (&long, "255 bytes"),
+        (&tagged, "a tag of 10 digits"),
+        ("amqp://h?routing_key={tag}.{tag}", "`{tag}` once"),
     ] {
         let refused: EndError = bad.parse::<End>().expect_err(bad);
         let shown = format!("{refused} {refused:?}");
@@ -116,6 +119,11 @@ fn ends_that_make_no_bridge_are_refused() {
             &*ring,
             "amqp://h?routing_key=k&durable=no",
             "`durable` means nothing here",
+        ),
+        (
+            &*ring,
+            "amqp://h?exchange=e&queue=q&routing_key=k.{tag}&declare=yes",
+            "needs `exchange_type=topic`",
         ),
         ("amqp://h?exchange=e", &*ring, "where messages come from"),
         (

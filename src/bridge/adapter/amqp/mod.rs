@@ -23,6 +23,7 @@
 mod confirms;
 mod consumer;
 mod headers;
+mod key;
 mod publisher;
 mod session;
 mod transport;

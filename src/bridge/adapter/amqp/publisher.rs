@@ -14,6 +14,7 @@ use tokio_stream::StreamExt;
 use super::Target;
 use super::confirms::{Confirms, Resolved};
 use super::headers::{self, Stamp};
+use super::key::Key;
 use super::session::{self, Session, Teller, said};
 use crate::bridge::broker::{Outcome, Outgoing, Outlet};
 use crate::bridge::error::LinkError;
@@ -53,7 +54,7 @@ pub(super) fn begin(target: Target, silence: Duration, stream: StreamId) -> io::
 struct Publishing {
     channel: Channel,
     exchange: ShortString,
-    routing_key: ShortString,
+    key: Key,
     stream: StreamId,
     stamp: Stamp,
 }
@@ -78,7 +79,7 @@ async fn work(
     let publishing = Publishing {
         channel,
         exchange: end.exchange.as_deref().unwrap_or_default().into(),
-        routing_key: end.routing_key.as_deref().unwrap_or_default().into(),
+        key: Key::new(end.routing_key.as_deref().unwrap_or_default()),
         stream,
         stamp: Stamp::new(&stream),
     };
@@ -118,7 +119,7 @@ impl Publishing {
     /// What goes to the broker is put in order by the first look at each flight.
     fn publish(&self, record: Outgoing, confirms: &mut Confirms) -> Result<(), LinkError> {
         let (channel, stream) = (self.channel.clone(), self.stream);
-        let (exchange, routing_key) = (self.exchange.clone(), self.routing_key.clone());
+        let (exchange, routing_key) = (self.exchange.clone(), self.key.of(record.tag));
         let position = record.position;
         let properties = self.stamp.of(position, record.tag);
         let flight = async move {

@@ -15,6 +15,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Target;
+use super::key::Key;
 use crate::bridge::error::LinkError;
 use crate::bridge::url::{AmqpEnd, ExchangeType};
 
@@ -210,10 +211,10 @@ pub(super) async fn prepare(channel: &Channel, end: &AmqpEnd) -> Result<(), Link
         declared.await.map_err(said)?;
     }
     if let (Some(exchange), Some(queue), true) = (&exchange, &queue, end.declare) {
-        let key = end.routing_key.as_deref().unwrap_or_default();
+        let key = Key::of_any(end.routing_key.as_deref().unwrap_or_default());
         let options = QueueBindOptions::default();
         let (queue, exchange) = (queue.as_str().into(), exchange.as_str().into());
-        let bound = channel.queue_bind(queue, exchange, key.into(), options, FieldTable::default());
+        let bound = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
         bound.await.map_err(said)?;
     }
     Ok(())
