@@ -124,12 +124,12 @@ impl<A: Attachment> Participant<A> {
         exhausted && self.attachment.mend().participants > 0
     }
 
-    /// Keeps away for a moment after a race for a slot was lost. `counter` counts what the claims
-    /// of this handle become.
+    /// Keeps away for a moment after a race for a slot was lost at `position`. `counter` counts
+    /// what the claims of this handle become.
     #[inline(never)]
-    pub(crate) fn keep_away(&self, counter: usize) {
+    pub(crate) fn keep_away(&self, counter: usize, position: u64) {
         let mut contention = self.contention.get();
-        let looks = contention.lost(self.counters[counter].get());
+        let looks = contention.lost(self.counters[counter].get(), position);
         self.contention.set(contention);
         // Under loom every order of steps is tried anyway.
         for _ in (0..looks).filter(|_| cfg!(not(loom))) {

@@ -55,7 +55,7 @@ struct Session {
     done: (usize, u64),
     /// Everything before it was acknowledged.
     acked: u64,
-    /// Turns since then that have left more in the socket than they took.
+    /// Reads since then that have left more in the socket than they took.
     behind: u32,
     /// Records before this number may come.
     credit: u64,
@@ -118,7 +118,9 @@ impl Receiving<'_> {
             if session.is_full {
                 poller.add(self.intake.descriptor()?, For::Reading);
             }
-            let what = match (session.link.has_more(), session.is_full) {
+            // What is not to be read is not waited for.
+            let reads = !session.is_full && self.around.ending.is_none();
+            let what = match (session.link.has_more(), !reads) {
                 (true, true) => Some(For::WritingAlone),
                 (true, false) => Some(For::Writing),
                 (false, true) => None,
@@ -183,8 +185,9 @@ impl Receiving<'_> {
         session.link.write(&[], now)?;
         // One at a time: when it is out, the newest one says all of them. An ack costs both ends
         // about as much as a tenth of a full read, so some of those share one.
-        session.behind += 1;
-        let waits = reads && session.link.is_behind() && session.behind < READS_PER_ACK;
+        let is_behind = reads && session.link.is_behind();
+        session.behind += u32::from(is_behind);
+        let waits = is_behind && session.behind < READS_PER_ACK;
         if session.acked != next && !session.link.has_more() && !waits {
             (session.acked, session.behind) = (next, 0);
             session.credit = session.credit.max(next.wrapping_add(window));

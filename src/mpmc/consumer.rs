@@ -96,11 +96,11 @@ impl<A: Attachment> Consumer<A> {
     #[inline(never)]
     fn try_hold_behind(&self, look: Look) -> Result<(Held, u32, u32), TryReadError> {
         let participant = &self.participant;
-        let lost = look.was_lost(&self.shape);
-        if lost {
-            participant.keep_away(RELEASED);
+        let lost = look.lost_at(&self.shape);
+        if let Some(position) = lost {
+            participant.keep_away(RELEASED, position);
         }
-        let outcome = match self.claim_behind((!lost).then_some(look)) {
+        let outcome = match self.claim_behind(lost.is_none().then_some(look)) {
             Err(Refusal::Blocked { mark }) if participant.refused(EMPTY, mark) => {
                 self.claim_behind(None)
             }

@@ -114,7 +114,7 @@ impl<A: Attachment> Producer<A> {
         let outcome = match looked {
             Ok(held) => slot_ring::admit(shape, store, me, held),
             Err((position, word)) if slot_ring::was_claimed(shape, position, word) => {
-                participant.keep_away(COMMITTED);
+                participant.keep_away(COMMITTED, position);
                 slot_ring::claim_to_write(shape, store, me)
             }
             Err((position, word)) => {

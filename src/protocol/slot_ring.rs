@@ -458,13 +458,13 @@ pub enum Look {
 }
 
 impl Look {
-    /// Whether another consumer was quicker.
-    pub fn was_lost(&self, shape: &Shape) -> bool {
+    /// The position, if another consumer was quicker there.
+    pub fn lost_at(&self, shape: &Shape) -> Option<u64> {
         let Self::Word { position, word } = *self else {
-            return false;
+            return None;
         };
         let ahead = shape.laps_ahead(word, position);
-        ahead > 0 || ahead == 0 && word.state() == READING
+        (ahead > 0 || ahead == 0 && word.state() == READING).then_some(position)
     }
 }
 

@@ -21,11 +21,17 @@ pub(crate) struct Contention {
     /// How many claims it had made when it lost the last one.
     claims: u64,
     looks: u32,
+    /// Where that was.
+    position: Option<u64>,
 }
 
 impl Contention {
-    /// A race was lost after so many claims. Returns for how many looks to keep away.
-    pub(crate) fn lost(&mut self, claims: u64) -> u32 {
+    /// A race was lost at `position`, after so many claims. Returns for how many looks to keep
+    /// away: none where the last one was lost, for that hint has stayed behind and nobody races.
+    pub(crate) fn lost(&mut self, claims: u64, position: u64) -> u32 {
+        if self.position == Some(position) {
+            return 0;
+        }
         let peace = claims.wrapping_sub(self.claims) >= PEACE;
         let looks = if peace {
             self.looks / 2
@@ -35,6 +41,7 @@ impl Contention {
         *self = Self {
             claims,
             looks: looks.clamp(1, MOST),
+            position: Some(position),
         };
         self.looks
     }
@@ -47,16 +54,20 @@ mod tests {
     #[test]
     fn the_moment_grows_with_races_and_shrinks_with_peace() {
         let mut contention = Contention::default();
-        let grown: Vec<u32> = (0..11).map(|_| contention.lost(7)).collect();
+        let mut positions = 0..;
+        let mut lost = |claims| contention.lost(claims, positions.next().unwrap());
+        let grown: Vec<u32> = (0..11).map(|_| lost(7)).collect();
         assert_eq!(grown, [1, 2, 4, 8, 16, 32, 64, 128, MOST, MOST, MOST]);
-        let mut claims = 7;
-        let shrunk: Vec<u32> = (0..10)
-            .map(|_| {
-                claims += PEACE;
-                contention.lost(claims)
-            })
-            .collect();
+        let shrunk: Vec<u32> = (1..11).map(|peace| lost(7 + peace * PEACE)).collect();
         assert_eq!(shrunk, [128, 64, 32, 16, 8, 4, 2, 1, 1, 1]);
-        assert_eq!(contention.lost(claims + PEACE - 1), 2);
+        assert_eq!(lost(7 + 11 * PEACE - 1), 2);
+    }
+
+    #[test]
+    fn a_hint_that_stays_behind_is_no_race() {
+        let mut contention = Contention::default();
+        assert_eq!(contention.lost(0, 5), 1);
+        assert_eq!([contention.lost(0, 5), contention.lost(0, 5)], [0, 0]);
+        assert_eq!(contention.lost(0, 6), 2);
     }
 }

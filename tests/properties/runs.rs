@@ -100,4 +100,24 @@ pub(crate) fn take_what_is_whole(origin: u64, bytes: &[u8]) {
         read += 1;
     }
     assert_eq!((at, read), (len, count));
+    let offset = usize::try_from(origin % TO).unwrap();
+    let room = usize::try_from(TO).unwrap() - offset;
+    if bytes.len() <= room.min(producer.max_record()) {
+        assert_eq!(len, whole(bytes, producer.max_record()), "in one piece");
+    }
+}
+
+/// Bytes of the whole records that they begin with.
+fn whole(bytes: &[u8], longest: usize) -> usize {
+    let mut at = 0;
+    while let Some(header) = bytes[at..].first_chunk() {
+        let header = u64::from_le_bytes(*header);
+        let len = usize::try_from(header >> 2 & 0x3fff_ffff).unwrap();
+        let span = 8 + len.next_multiple_of(8);
+        if header & 3 != 1 || len > longest || at + span > bytes.len() {
+            break;
+        }
+        at += span;
+    }
+    at
 }

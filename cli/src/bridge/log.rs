@@ -20,8 +20,12 @@ pub enum Format {
 }
 
 /// Checks a filter: a level, or more of what `RUST_LOG` takes.
+///
+/// The AMQP library tells of each message that comes back, with all that is in it, and of each
+/// attempt; the bridge tells of both once. It is heard if it is asked for by its name.
 pub fn filter(directives: &str) -> Result<EnvFilter, Failure> {
-    EnvFilter::try_new(directives).map_err(|error| {
+    let quiet = format!("lapin=off,{directives}");
+    EnvFilter::try_new(quiet).map_err(|error| {
         let what = format!("`{directives}` is no level of a log");
         Failure::because(what, &error).hint("one of error, warn, info, debug, trace, off")
     })
@@ -61,6 +65,9 @@ pub fn event(event: &Event<'_>) {
         }
         Event::Draining { unconfirmed } => info!(unconfirmed, "draining"),
         Event::Ended { records } => info!(records, "ended"),
+        Event::NotTaken { at, position, why } => warn!(at, position, why, "not taken"),
+        Event::Blocked { at, why } => warn!(at, why, "blocked"),
+        Event::Unblocked { at } => info!(at, "unblocked"),
         other => info!(what = other.to_string(), "changed"),
     }
 }

@@ -92,13 +92,13 @@ fn a_stream_crosses_and_its_end_too() {
 /// Either bridge dies by SIGKILL, over and over, wherever it is: no line is lost, doubled or moved.
 #[test]
 fn whichever_bridge_is_killed_whenever_each_record_arrives_once_and_in_order() {
-    kill_either(SPSC, 2_000_000);
+    kill_either(SPSC, 8_000_000);
 }
 
 /// A slot ring has a store for each record, before which the bridge may die as well as behind it.
 #[test]
 fn so_it_does_in_a_slot_ring() {
-    kill_either(MPMC, 500_000);
+    kill_either(MPMC, 1_000_000);
 }
 
 fn kill_either(to: &[&str], lines: u64) {

@@ -1,7 +1,7 @@
 //! TCP.
 
 use std::io;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ impl TcpPort {
         }
     }
 
-    fn connected(&self, stream: TcpStream) -> io::Result<Connected> {
-        let peer = stream.peer_addr()?.to_string();
+    fn connected(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<Connected> {
+        let peer = peer.to_string();
         stream.set_nonblocking(true)?;
         // A batch goes out whole: nothing is gained by waiting for more.
         stream.set_nodelay(true)?;
@@ -82,7 +82,7 @@ impl Port for TcpPort {
         ));
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => return self.connected(stream),
+                Ok(stream) => return self.connected(stream, address),
                 Err(error) => outcome = Err(error),
             }
         }
@@ -100,8 +100,10 @@ impl Port for TcpPort {
 
     fn accept(&mut self) -> io::Result<Option<Connected>> {
         let listener = self.listener.as_ref().ok_or_else(no_listener)?;
+        // The address is what came with the caller: one that has gone already has none any more,
+        // and that is no reason to be deaf for the others.
         match none_is_later(listener.accept())? {
-            Some((stream, _)) => self.connected(stream).map(Some),
+            Some((stream, peer)) => self.connected(stream, peer).map(Some),
             None => Ok(None),
         }
     }

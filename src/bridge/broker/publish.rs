@@ -10,6 +10,7 @@
 //! 2. Records that were published and not released are never more than `most_records`: so many come
 //!    twice at most when this process dies.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::lots::Lots;
@@ -46,6 +47,8 @@ struct Publishing<'b, F: Feed> {
     course: Course<'b>,
     lots: Lots<F>,
     window: Window,
+    /// When those that are in flight were published.
+    sent: BTreeMap<u64, Instant>,
     most_records: u64,
     session: Option<Session>,
     backoff: Backoff,
@@ -70,6 +73,7 @@ pub(in crate::bridge) fn run<F: Feed>(feed: F, course: Course<'_>) -> Result<Sum
     let publishing = Publishing {
         lots: Lots::default(),
         window: Window::new(first),
+        sent: BTreeMap::new(),
         most_records: settings.window_records.clamp(1, MOST_RECORDS),
         session: None,
         backoff: backoff(),
@@ -193,6 +197,7 @@ impl<F: Feed> Publishing<'_, F> {
         };
         self.backoff.failed(now());
         self.summary.republished += self.window.lose_sight();
+        self.sent.clear();
         self.course.tell_end(session.ready, why);
     }
 
@@ -228,7 +233,12 @@ impl<F: Feed> Publishing<'_, F> {
                 self.course.tell_ready("a publisher", self.window.head());
             }
             Outcome::Confirmed(position) => {
+                let sent = self.sent.remove(&position);
                 if self.window.confirm(position) {
+                    if let Some(sent) = sent {
+                        let latency = now.saturating_duration_since(sent);
+                        self.course.gauges.confirmed_after(latency, 1);
+                    }
                     // It works, whatever was before.
                     self.backoff.succeeded();
                     self.again.succeeded();
@@ -298,6 +308,7 @@ impl<F: Feed> Publishing<'_, F> {
             }
             session.outlet.publish(record);
             self.window.published(position);
+            self.sent.insert(position, now);
             self.summary.published += 1;
             moved = true;
         }

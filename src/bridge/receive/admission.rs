@@ -188,8 +188,10 @@ impl Receiving<'_> {
                 }
                 Some(Frame::Refusal { code, text }) => {
                     let text = text.to_owned();
-                    // Whoever calls must not be able to end this bridge.
-                    let counts = self.around.dials() || asked.is_proved(secret, link.frame_bytes());
+                    // Whoever calls must not be able to end this bridge: not while another one is
+                    // served, nor if there is something to be proved.
+                    let counts = self.around.dials()
+                        || !self.is_taken() && asked.is_proved(secret, link.frame_bytes());
                     return Err(match counts {
                         true => refused(link.peer(), code, text),
                         false => LinkError::Refused { code, text }.into(),

@@ -37,7 +37,7 @@ impl Receiving<'_> {
                 }
                 self.intake.skip_to(to);
                 self.summary.gaps += 1;
-                self.summary.gap_records += to - from;
+                self.summary.gap_records = self.summary.gap_records.saturating_add(to - from);
                 let name = &self.name;
                 (self.around.report)(&Event::Gap { name, from, to });
             }

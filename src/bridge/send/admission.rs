@@ -94,7 +94,7 @@ impl<'b, F: Feed> Host<'b> for Sending<'b, F> {
             let (from, to) = (hello.next, next);
             link.say(&Frame::Gap { from, to });
             self.summary.gaps += 1;
-            self.summary.gap_records += to - from;
+            self.summary.gap_records = self.summary.gap_records.saturating_add(to - from);
             (self.around.report)(&Event::Gap { name, from, to });
         }
         let peer = link.peer();

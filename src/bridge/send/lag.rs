@@ -95,7 +95,7 @@ impl<F: Feed> Sending<'_, F> {
             session.link.say(&Frame::Gap { from, to });
             session.next = to;
             self.summary.gaps += 1;
-            self.summary.gap_records += to - from;
+            self.summary.gap_records = self.summary.gap_records.saturating_add(to - from);
             let name = &*one.name;
             (self.around.report)(&Event::Gap { name, from, to });
         }

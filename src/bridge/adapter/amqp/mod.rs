@@ -47,7 +47,8 @@ pub(in crate::bridge) fn guarantee(ring: &Ring) -> &'static str {
         Ring::FromBytes(_) => {
             "each record at least once into the broker, whoever is killed; what comes twice has \
              the same headers, by which a bridge at the other end drops it. A record is released \
-             when the broker has confirmed it: from then on it is as safe as its queue is"
+             when the broker has confirmed it: from then on it is as safe as its queue is, and one \
+             with a limit drops the oldest (drop-head) unless it says reject-publish"
         }
         Ring::FromSlots(_) => {
             "each record at least once into the broker, whoever is killed; what was not confirmed \
