@@ -23,7 +23,9 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-pub use amqp::{AmqpEnd, ExchangeType, Password, TAG_IN_KEY};
+#[cfg(feature = "bridge-amqp")]
+pub(super) use amqp::TAG_IN_KEY;
+pub use amqp::{AmqpEnd, ExchangeType, Password};
 
 use super::adapter::Mode;
 use super::error::BridgeError;

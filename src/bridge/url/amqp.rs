@@ -29,7 +29,7 @@ pub struct AmqpEnd {
     pub password: Password,
     /// To which messages are published; the default one if it is not said.
     pub exchange: Option<String>,
-    /// With which messages are published, or a queue is bound. [`TAG_IN_KEY`] in it stands for the
+    /// With which messages are published, or a queue is bound. `{tag}` in it stands for the
     /// record's tag, and for any tag where a queue is bound.
     pub routing_key: Option<String>,
     /// From which messages come, or that is bound to the exchange.
@@ -45,7 +45,7 @@ pub struct AmqpEnd {
 }
 
 /// What stands in a routing key for the record's tag.
-pub const TAG_IN_KEY: &str = "{tag}";
+pub(in crate::bridge) const TAG_IN_KEY: &str = "{tag}";
 
 /// The kinds of exchanges that each broker has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
