@@ -177,8 +177,7 @@ impl<A: Attachment> Participant<A> {
     /// Wakes those who sleep on a side, if anybody does; called after each publication.
     #[inline(always)]
     pub(crate) fn wake(&self, side: Side) {
-        let near = self.near();
-        wait::wake(&near, side.event(&near));
+        wait::wake(side.event(&self.near()));
     }
 
     /// Wakes both sides whether or not anybody sleeps: after a close.

@@ -128,15 +128,15 @@ pub struct Control {
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct StateLine {
-    /// 1 once the ring is closed for writing.
-    pub closed: AtomicU32,
-    /// 1 once a participant cannot use the asymmetric barrier: everybody fences for real.
-    pub real_fences: AtomicU32,
+    /// Bit 0: the ring is closed for writing. Bit 1: a participant cannot use the asymmetric
+    /// barrier, so that everybody fences for real.
+    pub flags: AtomicU32,
+    pub reserved: AtomicU32,
     /// How often something was handed back to be delivered again, or a participant recovered.
     pub recovery_epoch: AtomicU64,
 }
 
-/// Bit 0: somebody sleeps; the rest counts wake-ups.
+/// Bit 0: somebody sleeps; bit 1: wakers fence for real; the rest counts wake-ups.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub struct EventLine {
@@ -324,8 +324,8 @@ impl Control {
         };
         Self {
             state: StateLine {
-                closed: AtomicU32::new(0),
-                real_fences: AtomicU32::new(0),
+                flags: AtomicU32::new(0),
+                reserved: AtomicU32::new(0),
                 recovery_epoch: AtomicU64::new(0),
             },
             items: EventLine::new(),
@@ -457,7 +457,7 @@ const _: () = {
     assert!(size_of::<OriginLine>() == 128);
     assert!(size_of::<Subscriber>() == 64);
     assert!(SUBSCRIBER_NAME_BYTES == 7 * 8);
-    assert!(offset_of!(StateLine, real_fences) == 4);
+    assert!(offset_of!(StateLine, flags) == 0);
     assert!(offset_of!(StateLine, recovery_epoch) == 8);
     assert!(offset_of!(TailLine, claim) == 8);
     assert!(offset_of!(TailLine, journal) == 16);

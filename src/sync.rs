@@ -124,6 +124,13 @@ macro_rules! atomic {
             }
 
             #[inline]
+            pub fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
+                #[cfg(all(test, not(loom)))]
+                self.change();
+                self.access().fetch_and(bits, order)
+            }
+
+            #[inline]
             pub fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 #[cfg(all(test, not(loom)))]
                 self.change();
@@ -152,12 +159,11 @@ impl AtomicU32 {
     }
 }
 
-/// The waker's half of the asymmetric barrier: orders its publication before its look at the event
-/// word. `real` asks for a fence of its own, for the case that the sleeper cannot issue the other
-/// half.
+/// The light half of the asymmetric barrier: orders this thread's stores before its loads for
+/// whoever issues the heavy half.
 #[inline]
-pub fn light_barrier(real: bool) {
-    if cfg!(loom) || real {
+pub fn light_barrier() {
+    if cfg!(loom) {
         // sync(sleep-wake): release half.
         full_fence();
     } else {

@@ -52,7 +52,7 @@ const NAMES: [(u64, &str); 53] = [
     (184, "element_name_len, anonymous"),
     (192, "element_name"),
     (200, "element_name"),
-    (2048, "closed, real_fences"),
+    (2048, "flags"),
     (2056, "recovery_epoch"),
     (2176, "items"),
     (2304, "space"),

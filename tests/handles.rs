@@ -56,6 +56,73 @@ fn while_unwinding_a_release_releases_and_a_drop_gives_back_what_was_held_before
     }
 }
 
+/// The same of the byte ring, where a record is dropped to release it: whoever panicked has not
+/// done with it, however often, and a destructor that reads meanwhile comes to its end.
+#[test]
+fn while_unwinding_a_record_is_given_back_and_a_destructor_drains_all_of_the_ring() {
+    struct Drain<'c>(&'c mut spsc::Consumer<Heap>, u32);
+
+    impl Drop for Drain<'_> {
+        fn drop(&mut self) {
+            let mut reads = 0;
+            while self.0.released_records() < u64::from(self.1) {
+                drop(self.0.try_read());
+                reads += 1;
+                assert!(reads <= self.1, "the same records again and again");
+            }
+        }
+    }
+
+    fn panic_at(consumer: &mut spsc::Consumer<Heap>, tag: u32) {
+        for attempt in 0..3 {
+            let unwound = catch_unwind(AssertUnwindSafe(|| {
+                let record = consumer.try_read().unwrap();
+                assert_eq!(record.tag(), tag, "attempt {attempt}");
+                panic!("on purpose");
+            }));
+            assert!(unwound.is_err());
+            assert_eq!(consumer.released_records(), u64::from(tag));
+        }
+    }
+
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    (0..16).for_each(|tag| producer.try_push(tag, b"alike").unwrap());
+    assert_eq!(consumer.try_read().unwrap().tag(), 0);
+    panic_at(&mut consumer, 1);
+    for tag in 1..3 {
+        assert_eq!(consumer.try_read().unwrap().tag(), tag);
+    }
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _drain = Drain(&mut consumer, 8);
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    // What a destructor has released does not count for the next panic.
+    panic_at(&mut consumer, 8);
+    for tag in 8..16 {
+        assert_eq!(consumer.try_read().unwrap().tag(), tag);
+    }
+    assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);
+}
+
+/// Such a length, rounded up to whole words, begins again at nothing.
+#[test]
+fn a_length_that_no_memory_has_is_too_long() {
+    let (mut producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+    producer.try_push(1, b"room is known behind this").unwrap();
+    for len in (0..24)
+        .map(|less| usize::MAX - less)
+        .chain([usize::MAX / 2, 4096])
+    {
+        let refused = producer.try_claim(len).map(drop);
+        let max = producer.max_record();
+        assert_eq!(refused, Err(TryClaimError::TooLong { len, max }));
+        let refused = producer.batch().try_claim(len).map(drop);
+        assert_eq!(refused, Err(TryClaimError::TooLong { len, max }));
+    }
+    assert_eq!(consumer.try_read().unwrap().tag(), 1);
+}
+
 /// Records that a leaked batch left staged were published by whatever was committed next.
 #[test]
 fn a_leaked_batch_is_not_published_by_the_next_commit() {

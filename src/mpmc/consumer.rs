@@ -9,7 +9,7 @@ use crate::error::{ReadError, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, RELEASED};
 use crate::protocol::slot_ring::{self, Consumption, Held, Look, Refusal, Shape};
-use crate::protocol::{Attachment, Gone, Store, ZeroCopy, copy, recovery};
+use crate::protocol::{Attachment, Gone, Store, ZeroCopy, copy, recovery, switches};
 use crate::sync::ReadLease;
 use crate::wait::Wait;
 
@@ -203,7 +203,7 @@ impl<A: Attachment> Consumer<A> {
     #[inline(always)]
     fn wake_after_release(&self) {
         self.participant.wake(Side::Space);
-        if slot_ring::is_closed(self.participant.store()) {
+        if switches::is_closed(self.participant.store()) {
             self.participant.wake(Side::Items);
         }
     }
@@ -256,7 +256,7 @@ impl<A: Attachment> Consumer<A> {
     /// Ends the stream, for everybody; see [`Producer::close`](super::Producer::close).
     pub fn close(&self) {
         if self.participant.attachment().is_here() {
-            slot_ring::close(self.participant.store());
+            switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
     }

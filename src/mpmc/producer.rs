@@ -9,7 +9,7 @@ use crate::error::{ClaimError, TryClaimError};
 use crate::handle::{Participant, Side};
 use crate::layout::{COMMITTED, FULL};
 use crate::protocol::slot_ring::{self, Held, Refusal, Shape, Word};
-use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery};
+use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery, switches};
 use crate::sync::WriteLease;
 use crate::wait::Wait;
 
@@ -286,7 +286,7 @@ impl<A: Attachment> Producer<A> {
     /// and are then told that it is closed. Claims already held may still be committed.
     pub fn close(&self) {
         if self.participant.attachment().is_here() {
-            slot_ring::close(self.participant.store());
+            switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
     }
@@ -294,13 +294,13 @@ impl<A: Attachment> Producer<A> {
     /// Opens a closed ring for writing again.
     pub fn reopen(&self) {
         if self.participant.attachment().is_here() {
-            slot_ring::reopen(self.participant.store());
+            switches::reopen(self.participant.store());
         }
     }
 
     /// Whether the ring is closed for writing.
     pub fn is_closed(&self) -> bool {
-        self.participant.attachment().is_here() && slot_ring::is_closed(self.participant.store())
+        self.participant.attachment().is_here() && switches::is_closed(self.participant.store())
     }
 }
 

@@ -84,15 +84,17 @@ const LONGEST: u64 = (1 << 30) - HEADER;
 /// The geometry of the bytes, copied out of the header once and checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    capacity: u64,
+    /// The bits of a position that are its offset.
+    mask: u64,
     max_record: u64,
 }
 
 impl Shape {
     /// A ring of `capacity` bytes, a power of two.
     pub fn new(capacity: u64) -> Self {
+        debug_assert!(capacity.is_power_of_two());
         Self {
-            capacity,
+            mask: capacity - 1,
             max_record: Self::max_record_of(capacity),
         }
     }
@@ -105,7 +107,7 @@ impl Shape {
 
     /// Bytes of the ring.
     pub fn capacity(&self) -> u64 {
-        self.capacity
+        self.mask + 1
     }
 
     /// Longest record in bytes.
@@ -115,16 +117,33 @@ impl Shape {
 
     /// Where a position lies in the data area.
     pub fn offset(&self, position: u64) -> u64 {
-        position & (self.capacity - 1)
+        position & self.mask
     }
 
     fn bytes_to_end(&self, position: u64) -> u64 {
-        self.capacity - self.offset(position)
+        self.capacity() - self.offset(position)
     }
 
+    #[inline(always)]
     fn word<'s, S: Store + ?Sized>(&self, store: &'s S, position: u64) -> &'s AtomicU64 {
-        store.word(self.offset(position))
+        debug_assert_eq!(
+            store.bytes_around(),
+            self.capacity(),
+            "another ring's store"
+        );
+        store.word_around(position)
     }
+
+    /// Bytes of the longest record with its header.
+    fn max_span(&self) -> u64 {
+        span_of(self.max_record)
+    }
+}
+
+/// Where a record's header lies in the data area: what the store masks to find its word.
+#[inline(always)]
+fn offset_in<S: Store + ?Sized>(store: &S, record: u64) -> u64 {
+    record & (store.bytes_around() - HEADER)
 }
 
 /// Bytes that a record takes in the ring.
@@ -204,7 +223,7 @@ fn committed_entry<S: Store + ?Sized>(shape: &Shape, store: &S) -> (Place, usize
 
 fn check_used(shape: &Shape, tail: u64, head: u64) -> Result<(), Damage> {
     // The last header before the head is EMPTY (INV-1).
-    if tail.wrapping_sub(head) > shape.capacity - HEADER {
+    if tail.wrapping_sub(head) > shape.capacity() - HEADER {
         let expected = "expected at most the tail, and less than a capacity behind it";
         return Err(Damage {
             what: "the head",

@@ -118,6 +118,12 @@ mod tests {
             self.words.borrow_mut().push(offset);
             self.store.word(offset)
         }
+        fn bytes_around(&self) -> u64 {
+            self.store.bytes_around()
+        }
+        fn word_around(&self, position: u64) -> &AtomicU64 {
+            self.store.word_around(position)
+        }
         fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
             self.store.bytes(offset, len)
         }

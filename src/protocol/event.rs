@@ -1,14 +1,15 @@
 //! The event word: how a waker learns, without a system call, whether anybody sleeps.
 //!
-//! A `u32`: bit 0 says that somebody sleeps or is about to, the rest counts wake-ups. It is a flag
-//! and not a count of sleepers, so that one who is killed asleep costs a single spurious wake-up
-//! and not one for each record for ever.
+//! A `u32`: bit 0 says that somebody sleeps or is about to, bit 1 that wakers have to fence for
+//! real (see [`switches`](super::switches)), the rest counts wake-ups. Bit 0 is a flag and not a
+//! count of sleepers, so that one who is killed asleep costs a single spurious wake-up and not one
+//! for each record for ever.
 //!
 //! # No wake-up is lost
 //! - Sleeper: set bit 0 ([`arm`]); heavy barrier; look at the ring again; sleep while the word is
 //!   what [`arm`] returned.
-//! - Waker: publish; light barrier; load the word; if bit 0 is set, add 1 (which clears the bit and
-//!   carries into the count) and wake everybody ([`take_sleepers`]).
+//! - Waker: publish; light barrier; load the word; if bit 0 is set, clear it, count and wake
+//!   everybody ([`take_sleepers`]).
 //!
 //! The two barriers order store before load on both sides. So either the waker's load sees the bit,
 //! or the sleeper's second look sees what was published. In the first case the count has changed
@@ -24,10 +25,12 @@
 //! A sleeper dead at any step leaves bit 0 set: one wake-up too many. A waker dead between its
 //! publication and the system call leaves sleepers to their bound (100 ms), after which they look.
 
-use crate::sync::{AtomicU32, Ordering, light_barrier};
+use crate::sync::{AtomicU32, Ordering, full_fence, light_barrier};
 
-/// Bit 0 of the event word.
 const SLEEPING: u32 = 1;
+const FENCES: u32 = 2;
+/// The lowest bit of the count.
+const WAKE_UP: u32 = 4;
 
 /// Announces a sleeper. Returns the value to sleep on, after a heavy barrier and another look.
 pub fn arm(word: &AtomicU32) -> u32 {
@@ -35,27 +38,33 @@ pub fn arm(word: &AtomicU32) -> u32 {
     word.fetch_or(SLEEPING, Ordering::Relaxed) | SLEEPING
 }
 
+/// Has wakers fence for real from here on.
+pub fn fence_for_real(word: &AtomicU32) {
+    // relaxed: who has not seen it yet delays a sleeper by one bound.
+    word.fetch_or(FENCES, Ordering::Relaxed);
+}
+
 /// The waker's side, called after each publication: whether the caller has to wake the sleepers.
-///
-/// `real_fence` is for rings that somebody has joined who cannot issue the heavy barrier.
-#[inline]
+#[inline(always)]
 #[must_use = "sleepers must be woken"]
-pub fn take_sleepers(word: &AtomicU32, real_fence: bool) -> bool {
-    light_barrier(real_fence);
+pub fn take_sleepers(word: &AtomicU32) -> bool {
+    light_barrier();
     // relaxed: ordered after the publication by the barrier; nothing is read on its account.
     let seen = word.load(Ordering::Relaxed);
-    seen & SLEEPING != 0 && take_sleepers_slow(word, seen)
+    seen & (SLEEPING | FENCES) != 0 && take_sleepers_slow(word, seen)
 }
 
 #[cold]
 #[inline(never)]
-fn take_sleepers_slow(word: &AtomicU32, seen: u32) -> bool {
+fn take_sleepers_slow(word: &AtomicU32, mut seen: u32) -> bool {
+    if seen & FENCES != 0 {
+        // sync(sleep-wake): release half.
+        full_fence();
+        // relaxed: as in the straight line, behind a fence of its own.
+        seen = word.load(Ordering::Relaxed);
+    }
+    let woken = (seen & !SLEEPING).wrapping_add(WAKE_UP);
     // relaxed: only the value counts, which the kernel compares.
-    word.compare_exchange(
-        seen,
-        seen.wrapping_add(1),
-        Ordering::Relaxed,
-        Ordering::Relaxed,
-    )
-    .is_ok()
+    let taken = || word.compare_exchange(seen, woken, Ordering::Relaxed, Ordering::Relaxed);
+    seen & SLEEPING != 0 && taken().is_ok()
 }

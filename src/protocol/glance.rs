@@ -11,7 +11,7 @@
 //! 2. A look that is wrong costs one wake-up too many.
 
 use super::recovery::Shape;
-use super::{Store, byte_ring, slot_ring};
+use super::{Store, byte_ring, slot_ring, switches};
 use crate::sync::Ordering;
 
 /// The words that end waits and show nothing at the hints.
@@ -42,7 +42,7 @@ impl Glance {
             ),
         };
         Self {
-            is_closed: slot_ring::is_closed(store),
+            is_closed: switches::is_closed(store),
             recovery_epoch,
             head,
             is_claimed,
@@ -82,7 +82,7 @@ mod tests {
     use crate::protocol::byte_ring::{Reader, Writer};
     use crate::protocol::recovery::Shape;
     use crate::protocol::slot_ring::{self, Consumption, Held};
-    use crate::protocol::{Attachment, Owner, Store};
+    use crate::protocol::{Attachment, Owner, Store, switches};
     use crate::sync::Ordering::Relaxed;
     use crate::{Heap, mpmc, spsc};
 
@@ -177,7 +177,7 @@ mod tests {
         let ring = Slots::new();
         let held = ring.claim();
         let (empty, waiting) = (ring.glance(), ring.glance());
-        slot_ring::close(ring.store());
+        switches::close(ring.store());
         assert!(ring.has_record(empty), "closed");
         assert!(ring.has_space(waiting), "closed");
         let closed = ring.glance();
@@ -218,7 +218,7 @@ mod tests {
         let mut writer = Writer::resume(bytes, store).unwrap();
         let mut reader = Reader::resume(bytes, store).unwrap();
         let glance = Glance::new(shape, store);
-        let span = writer.claim(bytes, store, 8, false).unwrap();
+        let span = writer.claim(bytes, store, 8).unwrap();
         assert!(!glance.has_record(shape, store), "a claim");
         writer.commit(bytes, store, span, 0, 8);
         assert!(glance.has_record(shape, store), "a record");
@@ -229,8 +229,8 @@ mod tests {
         assert!(!glance.has_record(shape, store), "space is no record");
         assert!(glance.has_space(shape, store), "it is released");
 
-        writer.claim(bytes, store, 8, false).unwrap();
-        slot_ring::close(store);
+        writer.claim(bytes, store, 8).unwrap();
+        switches::close(store);
         assert!(glance.has_record(shape, store), "closed");
         let closed = Glance::new(shape, store);
         assert!(!closed.has_record(shape, store), "somebody writes");

@@ -174,6 +174,16 @@ unsafe impl Store for HeapRing {
     }
 
     #[inline]
+    fn bytes_around(&self) -> u64 {
+        bytes_around(self.data.bytes)
+    }
+
+    #[inline]
+    fn word_around(&self, position: u64) -> &AtomicU64 {
+        self.data.word(position & (self.bytes_around() - 8))
+    }
+
+    #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         self.data.bytes(offset, len)
     }
@@ -192,6 +202,16 @@ unsafe impl Store for HeapRing {
 #[expect(clippy::cast_possible_truncation, reason = "inside an allocation")]
 fn words_of(offset: u64, len: u64) -> core::ops::Range<usize> {
     (offset / 8) as usize..(offset + len).div_ceil(8) as usize
+}
+
+/// The greatest power of two that is at most `total`, which is a word's size at least.
+///
+/// # Panics
+/// If it is less.
+#[inline]
+pub fn bytes_around(total: u64) -> u64 {
+    assert!(total >= 8, "not even a word");
+    1 << total.ilog2()
 }
 
 /// Panics unless `len` bytes at `offset` lie inside `total`.
@@ -217,6 +237,8 @@ pub fn check_word(offset: u64, total: u64) {
 struct Data {
     start: core::ptr::NonNull<u8>,
     layout: std::alloc::Layout,
+    /// Of the ring; there may be a little more memory.
+    bytes: u64,
     #[cfg(loom)]
     words: Vec<AtomicU64>,
 }
@@ -242,6 +264,7 @@ impl Data {
         Self {
             start,
             layout,
+            bytes: bytes as u64,
             #[cfg(loom)]
             words: (0..bytes / 8).map(|_| AtomicU64::new(0)).collect(),
         }

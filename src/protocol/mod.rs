@@ -11,6 +11,7 @@
 //! | [`slot_ring`] | MPMC: the slot word is the truth |
 //! | [`recovery`] | what the lock holder of a dead participant does to its claims |
 //! | [`event`] | the handshake between a waker and a sleeper |
+//! | [`switches`] | closed for writing, and whether everybody fences for real |
 //! | `glance` | a look that changes nothing: may somebody who waits go on? |
 //! | [`ledger`] | counters in a participant's row; the exact count of skipped positions |
 //! | [`copy`] | payloads copied by words, for peers that are not trusted |
@@ -18,7 +19,8 @@
 //!
 //! # Invariants
 //! 1. A [`Store`] hands out a word or a span only if it lies inside the data area: whatever number
-//!    the protocol computes from shared words, memory outside the ring is never touched.
+//!    the protocol computes from shared words, memory outside the ring is never touched. It looks
+//!    for itself, or its caller says why it need not.
 //! 2. Each shared word is loaded once for a decision, into a local that is then checked and used.
 //! 3. A row is written only by whoever holds its lock: its participant, or that one's recoverer.
 //! 4. Every loop ends by a bound that does not depend on what the file says.
@@ -32,6 +34,7 @@ pub mod heap;
 pub mod ledger;
 pub mod recovery;
 pub mod slot_ring;
+pub mod switches;
 
 #[cfg(all(test, shuttle))]
 #[path = "tests/shuttle/mod.rs"]
@@ -135,11 +138,26 @@ pub unsafe trait Store {
     /// If `offset` lies outside; in a debug build also if it is not a multiple of 8.
     fn word(&self, offset: u64) -> &AtomicU64;
 
+    /// Over how many bytes a stream goes round that fills the data area: its size, if that is a
+    /// power of two, as a byte ring's is; else the greatest one below.
+    fn bytes_around(&self) -> u64;
+
+    /// The word on which byte `position` of such a stream falls; no position lies outside.
+    fn word_around(&self, position: u64) -> &AtomicU64;
+
     /// The `len` bytes at byte `offset` of the data area.
     ///
     /// # Panics
     /// If they do not all lie inside.
     fn bytes(&self, offset: u64, len: u64) -> *mut u8;
+
+    /// The same without a look, for a straight line.
+    ///
+    /// # Safety
+    /// They all lie inside.
+    unsafe fn bytes_inside(&self, offset: u64, len: u64) -> *mut u8 {
+        self.bytes(offset, len)
+    }
 
     /// Registers exclusive access to a span with loom; nothing otherwise.
     fn write_lease(&self, offset: u64, len: u64) -> WriteLease;
@@ -171,8 +189,24 @@ unsafe impl<S: Store + ?Sized> Store for &S {
     }
 
     #[inline]
+    fn bytes_around(&self) -> u64 {
+        (**self).bytes_around()
+    }
+
+    #[inline]
+    fn word_around(&self, position: u64) -> &AtomicU64 {
+        (**self).word_around(position)
+    }
+
+    #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         (**self).bytes(offset, len)
+    }
+
+    #[inline]
+    unsafe fn bytes_inside(&self, offset: u64, len: u64) -> *mut u8 {
+        // SAFETY: the caller's promise is this one's.
+        unsafe { (**self).bytes_inside(offset, len) }
     }
 
     #[inline]

@@ -36,8 +36,9 @@
 //!   left".
 //! - `epoch-bump`: add in [`bump_epoch`] -> load in [`Consumption::claim`]; carries the words that
 //!   were put back.
-//! - `close`: store in [`close`], fence -> exchange, fence and load in [`claim_to_write`]. Either
-//!   the producer sees the ring closed and aborts, or the closer's walk sees its claim.
+//! - `close`: store in [`close`](super::switches::close), fence -> exchange, fence and load in
+//!   [`claim_to_write`]. Either the producer sees the ring closed and aborts, or the closer's walk
+//!   sees its claim.
 //!
 //! # After a crash
 //! Dead in a claim: the word names the owner, and [`super::recovery`] makes it SKIP or COMMITTED.
@@ -57,6 +58,7 @@ pub use origin::{has_seat, newest_origin, settle_origins, take_seat};
 
 pub use word::{COMMITTED, FREE, MAX_ATTEMPTS, META_OFFSET, READING, SKIP, Shape, WRITING, Word};
 
+use super::switches::is_closed;
 use super::{Damage, Owner, Store, ledger};
 use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence};
 
@@ -634,26 +636,6 @@ pub fn bump_epoch<S: Store + ?Sized>(store: &S) {
         .state
         .recovery_epoch
         .fetch_add(1, Ordering::AcqRel);
-}
-
-/// Ends the stream. Consumers drain the ring and are told `Closed` then.
-pub fn close<S: Store + ?Sized>(store: &S) {
-    // sync(close): release half.
-    store.control().state.closed.store(1, Ordering::Release);
-    full_fence();
-}
-
-/// Opens a closed ring for writing again.
-pub fn reopen<S: Store + ?Sized>(store: &S) {
-    // sync(close): release half.
-    store.control().state.closed.store(0, Ordering::Release);
-}
-
-/// Whether the ring is closed for writing.
-#[inline(always)]
-pub fn is_closed<S: Store + ?Sized>(store: &S) -> bool {
-    // sync(close): acquire half.
-    store.control().state.closed.load(Ordering::Acquire) != 0
 }
 
 /// Where the next claim to write would succeed: the tail, walked to from its hint.

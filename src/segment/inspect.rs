@@ -11,7 +11,9 @@ use crate::geometry::{Geometry, Kind};
 use crate::layout::{self, COUNTERS, ROW_ATTACHED, ROW_FREE, Row};
 use crate::protocol::recovery::Shape;
 use crate::protocol::slot_ring::{self, Word};
-use crate::protocol::{Damage, ElementType, Owner, Redelivery, Store, byte_ring, ledger, owners};
+use crate::protocol::{
+    Damage, ElementType, Owner, Redelivery, Store, byte_ring, ledger, owners, switches,
+};
 use crate::sync::Ordering;
 
 use super::Role;
@@ -222,9 +224,8 @@ fn blank(opened: &Opened, map: &Map) -> Result<Snapshot, OpenError> {
         created_unix_ns: header.created_unix_ns,
         is_of_other_boot: !opened.is_of_this_boot()?,
         is_anonymous: header.anonymous != 0,
-        is_closed: slot_ring::is_closed(map),
-        // relaxed: display only.
-        uses_real_fences: state.real_fences.load(Ordering::Relaxed) != 0,
+        is_closed: switches::is_closed(map),
+        uses_real_fences: switches::has_real_fences(map),
         // relaxed: display only.
         recovery_epoch: state.recovery_epoch.load(Ordering::Relaxed),
         head: 0,

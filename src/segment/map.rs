@@ -19,7 +19,7 @@ use memmap2::{Advice, Mmap, MmapOptions, MmapRaw};
 
 use crate::geometry::Geometry;
 use crate::layout::{CONTROL_OFFSET, Control, HEADER_BYTES, MAGIC, ROW_BYTES, ROWS_OFFSET, Row};
-use crate::protocol::heap::{check_span, check_word};
+use crate::protocol::heap::{bytes_around, check_span, check_word};
 use crate::protocol::{Owner, Store};
 use crate::sync::{AtomicU64, Leases, Ordering, ReadLease, WriteLease};
 
@@ -46,6 +46,8 @@ pub struct Map {
     own: NonNull<Row>,
     participants: u16,
     data_bytes: u64,
+    /// Of a position of a stream that goes round in the data area, the bits that tell its word.
+    around: u64,
     /// What pins the locks, if they lie on another file. Behind `raw`, and so unmapped after it.
     _locks: Option<Mmap>,
 }
@@ -98,6 +100,7 @@ impl Map {
             own,
             participants: geometry.participants,
             data_bytes: geometry.data_bytes,
+            around: bytes_around(geometry.data_bytes) - 8,
             _locks: None,
         })
     }
@@ -176,6 +179,7 @@ impl Map {
             control: self.control(),
             data: self.data,
             data_bytes: self.data_bytes,
+            around: self.around,
         }
     }
 
@@ -216,17 +220,36 @@ pub struct Near<'m> {
     control: &'m Control,
     data: NonNull<u8>,
     data_bytes: u64,
+    around: u64,
 }
 
 impl<'m> Near<'m> {
     /// The word at byte `offset` of the data area, rounded down to a multiple of 8.
     #[inline]
-    #[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
     fn word_at(self, offset: u64) -> &'m AtomicU64 {
         check_word(offset, self.data_bytes);
         // SAFETY: just checked.
-        let word = unsafe { self.byte_at(offset & !7) }.cast::<AtomicU64>();
-        // SAFETY: 8 bytes inside the data area, which was checked, at a multiple of 8 from a page,
+        unsafe { self.word_inside(offset & !7) }
+    }
+
+    /// The word on which a position of a stream falls that goes round in the data area.
+    #[inline]
+    fn word_around(self, position: u64) -> &'m AtomicU64 {
+        // SAFETY: the bits of `around` are those of the offset of the last word that lies before a
+        // power of two which is at most the area's size.
+        unsafe { self.word_inside(position & self.around) }
+    }
+
+    /// The word at byte `offset` of the data area.
+    ///
+    /// # Safety
+    /// A word lies there: 8 divides the offset, and it is inside the area.
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "8 divides the offset")]
+    unsafe fn word_inside(self, offset: u64) -> &'m AtomicU64 {
+        // SAFETY: inside the area, says the caller.
+        let word = unsafe { self.byte_at(offset) }.cast::<AtomicU64>();
+        // SAFETY: 8 bytes inside the data area, says the caller, at a multiple of 8 from a page,
         // valid as long as the map (INV-3); an atomic may be shared and written by others.
         unsafe { &*word }
     }
@@ -263,7 +286,7 @@ unsafe impl Sync for Map {}
 
 // SAFETY:
 // - `word` and `bytes` check their arguments against the data area in every build, `row` against
-//   the number of rows.
+//   the number of rows; `word_around` masks its own to less than the area's size.
 // - What they return lies in the mapping, which stays where it is as long as `self` (INV-3).
 // - All stores of a ring map the same file, of which everybody takes the same geometry.
 unsafe impl Store for Map {
@@ -293,6 +316,16 @@ unsafe impl Store for Map {
     #[inline]
     fn word(&self, offset: u64) -> &AtomicU64 {
         self.near().word_at(offset)
+    }
+
+    #[inline]
+    fn bytes_around(&self) -> u64 {
+        self.around + 8
+    }
+
+    #[inline]
+    fn word_around(&self, position: u64) -> &AtomicU64 {
+        self.near().word_around(position)
     }
 
     #[inline]
@@ -334,8 +367,28 @@ unsafe impl Store for Near<'_> {
     }
 
     #[inline]
+    fn bytes_around(&self) -> u64 {
+        self.around + 8
+    }
+
+    #[inline]
+    fn word_around(&self, position: u64) -> &AtomicU64 {
+        (*self).word_around(position)
+    }
+
+    #[inline]
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {
         self.bytes_at(offset, len)
+    }
+
+    #[inline]
+    unsafe fn bytes_inside(&self, offset: u64, len: u64) -> *mut u8 {
+        debug_assert!(
+            len <= self.data_bytes && offset <= self.data_bytes - len,
+            "the caller's promise"
+        );
+        // SAFETY: the caller's promise is this one's.
+        unsafe { self.byte_at(offset) }
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use crate::error::{ReadError, TryError as _, TryReadError};
 use crate::handle::{Participant, Side};
 use crate::layout::{EMPTY, REDELIVERED};
 use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
-use crate::protocol::{Attachment, Damage, Gone, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::protocol::{Attachment, Damage, Gone, Owner, Store, ZeroCopy, copy, switches};
 use crate::sync::ReadLease;
 use crate::wait::{self, Wait};
 
@@ -39,6 +39,9 @@ pub struct Consumer<A: Attachment = Mapped> {
     participant: Participant<A>,
     shape: Shape,
     reader: Reader,
+    /// Whether the last record was read while its thread unwound, as far as is known; see
+    /// [`drop_in_panic`](Self::drop_in_panic).
+    unwinding: bool,
 }
 
 impl<A: Attachment> Consumer<A> {
@@ -47,6 +50,7 @@ impl<A: Attachment> Consumer<A> {
             participant: Participant::new(attachment),
             shape,
             reader,
+            unwinding: false,
         }
     }
 
@@ -95,7 +99,39 @@ impl<A: Attachment> Consumer<A> {
 
     #[inline(always)]
     fn try_find(&mut self) -> Result<Found, TryReadError> {
-        try_find(&self.participant, &self.shape, &mut self.reader)
+        let participant = &self.participant;
+        if !participant.attachment().is_here() {
+            return Err(participant.gone());
+        }
+        let near = participant.near();
+        match self.reader.read_alike(&self.shape, &near) {
+            Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
+            Ok(_) => Err(participant.gone()),
+            Err(word) => self.try_find_unlike(word),
+        }
+    }
+
+    /// The same where the straight line has ended at a header.
+    #[inline(never)]
+    fn try_find_unlike(&mut self, header: u64) -> Result<Found, TryReadError> {
+        let Self {
+            participant,
+            shape,
+            reader,
+            unwinding,
+        } = self;
+        let read = reader.read_unlike(shape, participant.store(), header);
+        *unwinding = std::thread::panicking();
+        if *unwinding {
+            reader.take_the_long_way();
+        }
+        match read {
+            Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
+            Err(refusal) if participant.is_whole() => {
+                Err(refused(participant, shape, reader, refusal))
+            }
+            _ => Err(participant.gone()),
+        }
     }
 
     #[inline(always)]
@@ -120,6 +156,7 @@ impl<A: Attachment> Consumer<A> {
             participant,
             shape,
             reader,
+            ..
         } = self;
         participant.wait_for(Side::Items, wait, error, || {
             look_for_one(participant, shape, reader)
@@ -135,20 +172,55 @@ impl<A: Attachment> Consumer<A> {
         }
         let store = self.participant.near();
         let records = self.reader.release_to(&store, mark);
-        wake_if(records > 0, &store);
+        if records > 0 {
+            wait::wake(Side::Space.event(&store));
+        }
         records
     }
 
     /// Gives back every record that was read.
     #[inline(always)]
     pub fn release_all(&mut self) -> u64 {
+        if !self.reader.has_read() {
+            return 0;
+        }
+        self.release_read()
+    }
+
+    /// The same where it is known that there is any.
+    #[inline(always)]
+    fn release_read(&mut self) -> u64 {
         if !self.participant.attachment().is_here() {
             return 0;
         }
         let store = self.participant.near();
         let records = self.reader.release_all(&store);
-        wake_if(records > 0, &store);
+        wait::wake(Side::Space.event(&store));
         records
+    }
+
+    /// Goes back before the last record that was read.
+    fn unread(&mut self) {
+        if self.participant.attachment().is_here() {
+            self.reader.unread(self.participant.store());
+            self.participant.count(REDELIVERED, 1);
+        }
+    }
+
+    /// The drop of a record while its thread unwinds. One that was read before is read again; one
+    /// that a destructor has read meanwhile is released, or the destructor would never end.
+    ///
+    /// Whether the thread unwinds is not asked for each record that is read, but on the long way,
+    /// which a read takes after this, and after each read of a thread that unwinds. So a destructor
+    /// that reads before any record was given back gets its first one twice.
+    #[cold]
+    #[inline(never)]
+    fn drop_in_panic(&mut self) {
+        if self.unwinding {
+            self.release_all();
+        } else {
+            self.unread();
+        }
     }
 
     /// Goes back to the oldest record that is not released: it is read next, again.
@@ -201,38 +273,13 @@ impl<A: Attachment> Consumer<A> {
     /// read.
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
-            slot_ring::close(self.participant.store());
+            switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
     }
 }
 
-/// Wakes the producer if there is space for it.
-#[inline(always)]
-fn wake_if<S: Store>(is_space: bool, store: &S) {
-    if is_space {
-        wait::wake(store, Side::Space.event(store));
-    }
-}
-
-#[inline(always)]
-fn try_find<A: Attachment>(
-    participant: &Participant<A>,
-    shape: &Shape,
-    reader: &mut Reader,
-) -> Result<Found, TryReadError> {
-    if !participant.attachment().is_here() {
-        return Err(participant.gone());
-    }
-    let (near_shape, near) = (*shape, participant.near());
-    match reader.read_alike(&near_shape, &near) {
-        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
-        Ok(_) => Err(participant.gone()),
-        Err(word) => try_find_unlike(participant, shape, reader, word),
-    }
-}
-
-/// The same without going there.
+/// Looks for a record without going there.
 #[inline(always)]
 fn look_for_one<A: Attachment>(
     participant: &Participant<A>,
@@ -268,21 +315,6 @@ fn refused<A: Attachment>(
     }
 }
 
-/// The same where the straight line has ended at a header.
-#[inline(never)]
-fn try_find_unlike<A: Attachment>(
-    participant: &Participant<A>,
-    shape: &Shape,
-    reader: &mut Reader,
-    header: u64,
-) -> Result<Found, TryReadError> {
-    match reader.read_unlike(shape, participant.store(), header) {
-        Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
-        Err(refusal) if participant.is_whole() => Err(refused(participant, shape, reader, refusal)),
-        _ => Err(participant.gone()),
-    }
-}
-
 /// An empty read: counts it, looks after the producer, and tells a closed ring from an empty one.
 fn empty_or_closed<A: Attachment>(
     participant: &Participant<A>,
@@ -291,7 +323,7 @@ fn empty_or_closed<A: Attachment>(
 ) -> TryReadError {
     let store = participant.store();
     participant.refused(EMPTY, reader.next().position());
-    if !slot_ring::is_closed(store) {
+    if !switches::is_closed(store) {
         return TryReadError::Empty;
     }
     // sync(close): release half.
@@ -360,9 +392,11 @@ impl<A: ZeroCopy> Consumer<A> {
         reason = "checked against the longest record"
     )]
     fn lend(&self, found: Found) -> Peeked<'_> {
-        let store = self.participant.store();
+        let store = self.participant.near();
         let lease = store.read_lease(found.payload_offset, found.len);
-        let start = store.bytes(found.payload_offset, found.len);
+        // SAFETY: a record that was found lies inside the ring (byte_ring::reader INV-1), whose
+        // shape the consumer's reader and store have in common.
+        let start = unsafe { store.bytes_inside(found.payload_offset, found.len) };
         // SAFETY:
         // - `start` is valid for `len` bytes while the consumer is borrowed: `Store`.
         // - Nobody writes them until they are released, which takes `&mut self`: they lie between
@@ -533,7 +567,8 @@ impl Deref for Peeked<'_> {
 }
 
 /// A record that is released, with everything before it, when it is dropped. Dropping it while
-/// unwinding does not: it is read again.
+/// unwinding does not: it is read again. A destructor that reads while its thread unwinds may get
+/// the first record twice; [`release`](Self::release) releases in any case.
 #[derive(Debug)]
 #[must_use = "a record that is dropped is released"]
 pub struct Record<'c, A: ZeroCopy = Mapped> {
@@ -542,8 +577,6 @@ pub struct Record<'c, A: ZeroCopy = Mapped> {
     start: *const u8,
     len: usize,
     lease: Option<ReadLease>,
-    /// It was read while its thread unwound already: its drop releases all the same.
-    unwinding: bool,
 }
 
 impl<'c, A: ZeroCopy> Record<'c, A> {
@@ -562,7 +595,6 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
             start,
             len,
             lease: Some(lease),
-            unwinding: std::thread::panicking(),
         }
     }
 
@@ -585,25 +617,9 @@ impl<'c, A: ZeroCopy> Record<'c, A> {
         self.len = 0;
     }
 
-    #[cold]
-    #[inline(never)]
-    fn drop_in_panic(&mut self) {
-        if self.unwinding {
-            self.lease = None;
-            self.consumer.release_all();
-        } else {
-            self.give_back();
-        }
-    }
-
     fn give_back(&mut self) {
         self.lease = None;
-        if !self.consumer.participant.attachment().is_here() {
-            return;
-        }
-        let consumer = &mut *self.consumer;
-        consumer.reader.unread(consumer.participant.store());
-        self.consumer.participant.count(REDELIVERED, 1);
+        self.consumer.unread();
     }
 }
 
@@ -613,11 +629,11 @@ impl<A: ZeroCopy> Drop for Record<'_, A> {
         if self.lease.is_none() {
             return; // Given back.
         }
-        if std::thread::panicking() {
-            return self.drop_in_panic();
-        }
         self.lease = None;
-        self.consumer.release_all();
+        if std::thread::panicking() {
+            return self.consumer.drop_in_panic();
+        }
+        self.consumer.release_read();
     }
 }
 

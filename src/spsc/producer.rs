@@ -11,7 +11,7 @@ use crate::layout::FULL;
 #[cfg(not(loom))]
 use crate::protocol::byte_ring;
 use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
-use crate::protocol::{Attachment, Damage, Owner, Store, ZeroCopy, copy, slot_ring};
+use crate::protocol::{Attachment, Damage, Owner, Store, ZeroCopy, copy, switches};
 use crate::sync::WriteLease;
 use crate::wait::{self, Wait};
 
@@ -179,7 +179,7 @@ impl<A: Attachment> Producer<A> {
         if !writer.commit_ahead(&near_shape, &near, span, tag, len as u64) {
             commit_anywhere(participant, shape, writer, span, tag, len);
         }
-        wait::wake(&near, Side::Items.event(&near));
+        wait::wake(Side::Items.event(&near));
     }
 
     #[inline(always)]
@@ -189,7 +189,7 @@ impl<A: Attachment> Producer<A> {
         }
         let (shape, store) = (self.shape, self.participant.near());
         self.writer.publish(&shape, &store);
-        wait::wake(&store, Side::Items.event(&store));
+        wait::wake(Side::Items.event(&store));
     }
 
     #[cfg(not(loom))]
@@ -244,8 +244,8 @@ impl<A: Attachment> Producer<A> {
 
     #[inline(always)]
     fn fill_and_commit(&mut self, span: Span, tag: u32, payload: &[u8]) {
-        let offset = span.payload_offset();
-        copy::fill::<A>(self.participant.store(), offset, payload);
+        let store = self.participant.store();
+        copy::fill::<A>(store, span.payload_offset(store), payload);
         self.commit(span, tag, payload.len());
     }
 
@@ -254,7 +254,7 @@ impl<A: Attachment> Producer<A> {
     /// [`reopen`](Self::reopen).
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
-            slot_ring::close(self.participant.store());
+            switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
     }
@@ -262,13 +262,13 @@ impl<A: Attachment> Producer<A> {
     /// Opens a closed ring for writing again.
     pub fn reopen(&mut self) {
         if self.participant.attachment().is_here() {
-            slot_ring::reopen(self.participant.store());
+            switches::reopen(self.participant.store());
         }
     }
 
     /// Whether the ring is closed for writing.
     pub fn is_closed(&self) -> bool {
-        self.participant.attachment().is_here() && slot_ring::is_closed(self.participant.store())
+        self.participant.attachment().is_here() && switches::is_closed(self.participant.store())
     }
 }
 
@@ -279,14 +279,11 @@ fn try_span<A: Attachment>(
     writer: &mut Writer,
     len: usize,
 ) -> Result<Span, TryClaimError> {
-    if len as u64 > shape.max_record() {
-        return Err(too_long(shape, len));
-    }
     if !participant.attachment().is_here() {
         return Err(participant.gone());
     }
-    let (near_shape, near) = (*shape, participant.near());
-    match writer.claim_ahead(&near_shape, &near, len as u64, wait::real_fences(&near)) {
+    let near = participant.near();
+    match writer.claim_ahead(&near, len as u64) {
         Some(span) if participant.is_whole() => Ok(span),
         Some(_) => Err(participant.gone()),
         None => try_span_anywhere(participant, shape, writer, len),
@@ -302,8 +299,11 @@ fn try_span_anywhere<A: Attachment>(
     writer: &mut Writer,
     len: usize,
 ) -> Result<Span, TryClaimError> {
+    if len as u64 > shape.max_record() {
+        return Err(too_long(shape, len));
+    }
     let store = participant.store();
-    let mut claim = || writer.claim(shape, store, len as u64, wait::real_fences(store));
+    let mut claim = || writer.claim(shape, store, len as u64);
     let outcome = match claim() {
         Err(WriteRefusal::Full { head }) if participant.refused(FULL, head) => claim(),
         outcome => outcome,
@@ -451,9 +451,11 @@ struct Writing<'p, A: ZeroCopy> {
 impl<'p, A: ZeroCopy> Writing<'p, A> {
     #[inline(always)]
     fn new(producer: &'p mut Producer<A>, span: Span, len: usize) -> Self {
-        let store = producer.participant.store();
-        let offset = span.payload_offset();
-        let start = store.bytes(offset, len as u64);
+        let store = producer.participant.near();
+        let offset = span.payload_offset(&store);
+        // SAFETY: a claimed span lies inside the ring (byte_ring::writer INV-1), whose shape the
+        // producer's writer and store have in common, and `len` bytes of it were claimed.
+        let start = unsafe { store.bytes_inside(offset, len as u64) };
         let lease = Some(store.write_lease(offset, len as u64));
         Self {
             producer,
@@ -606,7 +608,7 @@ impl<A: ZeroCopy> Batch<'_, A> {
             return (0, 0);
         };
         let store = participant.store();
-        copy::fill::<A>(store, span.payload_offset(), behind_header);
+        copy::fill::<A>(store, span.payload_offset(store), behind_header);
         writer.stage_run(shape, store, span, &records);
         (records.bytes, records.count)
     }

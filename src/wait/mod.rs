@@ -36,7 +36,7 @@ pub(crate) use futex::{heavy_barrier, sleep, wake_all};
 
 use crate::error::WaitEnd;
 use crate::layout::EventLine;
-use crate::protocol::{Attachment, Store, event};
+use crate::protocol::{Attachment, Store, event, switches};
 use crate::sync::{spin_hint, yield_now};
 
 #[cfg(not(loom))]
@@ -247,15 +247,14 @@ impl<'w> Waiter<'w> {
 pub(crate) fn arm<S: Store + ?Sized>(store: &S, event: &EventLine) -> u32 {
     let armed = event::arm(&event.word);
     // sync(sleep-wake): acquire half.
-    if !heavy_barrier() {
-        // relaxed: whoever has not seen it yet delays this sleeper by one bound (INV-1).
-        store
-            .control()
-            .state
-            .real_fences
-            .store(1, crate::sync::Ordering::Relaxed);
-        crate::sync::full_fence();
+    if heavy_barrier() {
+        return armed;
     }
+    // Whoever has not seen it yet delays this sleeper by one bound (INV-1).
+    switches::fence_for_real(store);
+    let armed = event::arm(&event.word);
+    // sync(sleep-wake): acquire half.
+    crate::sync::full_fence();
     armed
 }
 
@@ -264,12 +263,7 @@ pub(crate) fn arm<S: Store + ?Sized>(store: &S, event: &EventLine) -> u32 {
 #[cfg(not(loom))]
 pub(crate) fn join_barriers<S: Store + ?Sized>(store: &S) {
     if !futex::register_barrier() {
-        // relaxed: a switch that is thrown once; who has not seen it yet delays a sleeper once.
-        store
-            .control()
-            .state
-            .real_fences
-            .store(1, crate::sync::Ordering::Relaxed);
+        switches::fence_for_real(store);
     }
 }
 
@@ -279,22 +273,10 @@ pub(crate) fn join_barriers<S: Store + ?Sized>(_store: &S) {}
 
 /// Wakes those who sleep on `event`, if anybody does; called after each publication.
 #[inline(always)]
-pub(crate) fn wake<S: Store + ?Sized>(store: &S, event: &EventLine) {
-    if event::take_sleepers(&event.word, real_fences(store)) {
+pub(crate) fn wake(event: &EventLine) {
+    if event::take_sleepers(&event.word) {
         futex::wake_sleepers(event);
     }
-}
-
-/// Whether somebody has joined who cannot issue the heavy barrier.
-#[inline(always)]
-pub(crate) fn real_fences<S: Store + ?Sized>(store: &S) -> bool {
-    // relaxed: a switch that is thrown once; see `arm`.
-    store
-        .control()
-        .state
-        .real_fences
-        .load(crate::sync::Ordering::Relaxed)
-        != 0
 }
 
 #[cfg(all(test, not(loom)))]

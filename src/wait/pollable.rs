@@ -20,11 +20,11 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{BOUND, arm, real_fences, sleep, wake_all};
+use super::{BOUND, arm, sleep, wake_all};
 use crate::handle::Side;
 use crate::layout::EventLine;
 use crate::protocol::glance::Glance;
-use crate::protocol::{Attachment, Gone};
+use crate::protocol::{Attachment, Gone, switches};
 
 /// An eventfd and the thread that feeds it.
 pub(crate) struct Helper<A: Attachment> {
@@ -144,7 +144,7 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             Side::Items => glance.has_record(shape, store),
             Side::Space => glance.has_space(shape, store),
         };
-        if may_go_on || real_fences(store) || attachment.loss().is_some() {
+        if may_go_on || switches::has_real_fences(store) || attachment.loss().is_some() {
             signal(shared, armed);
         }
     }
@@ -218,7 +218,7 @@ mod tests {
         let armed = words();
         let [items, space] = [consumer.descriptor(), producer.descriptor()].map(Result::unwrap);
         assert!(!is_readable(items, 3 * BOUND), "nothing came");
-        let span = writer.claim(shape, store, 8, false).unwrap();
+        let span = writer.claim(shape, store, 8).unwrap();
         writer.commit(shape, store, span, 0, 8);
         assert!(is_readable(items, 10 * BOUND), "a record");
         assert!(!is_readable(space, Duration::ZERO), "no space yet");

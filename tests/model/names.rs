@@ -9,6 +9,7 @@ const READER: &str = include_str!("../../src/protocol/byte_ring/reader.rs");
 const CONSUMER: &str = include_str!("../../src/spsc/consumer.rs");
 const LEDGER: &str = include_str!("../../src/protocol/ledger.rs");
 const EVENT: &str = include_str!("../../src/protocol/event.rs");
+const SWITCHES: &str = include_str!("../../src/protocol/switches.rs");
 const RECOVERY: &str = include_str!("../../src/protocol/recovery.rs");
 const FUTEX: &str = include_str!("../../src/wait/futex.rs");
 
@@ -30,7 +31,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 20] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 22] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -112,12 +113,22 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 20] = [
     (
         WRITER,
         "    pub fn claim_ahead<",
-        &["claim.store(mark", "light_barrier(", "is_closed("],
+        &["claim.store(mark", "switches::admits("],
     ),
     (
         WRITER,
         "    fn claim_anywhere<",
-        &["claim.store(mark", "light_barrier(", "is_closed("],
+        &["claim.store(mark", "switches::admits("],
+    ),
+    (
+        SWITCHES,
+        "pub fn admits<",
+        &["light_barrier(", ".load(", "admits_behind_a_fence("],
+    ),
+    (
+        SWITCHES,
+        "fn admits_behind_a_fence(",
+        &["full_fence(", ".load("],
     ),
     (
         WRITER,

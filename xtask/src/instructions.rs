@@ -15,11 +15,20 @@ use crate::{setup, shell, steps};
 
 /// Where the counts are kept.
 const KEPT: &str = "benches/lab/instructions.txt";
-const RINGS: [&str; 5] = ["bare", "bare-records", "spsc", "bare-slots", "mpmc"];
-/// The two functions of `benches/lab/examples/count.rs`, which are called once a record.
+const RINGS: [&str; 7] = [
+    "bare",
+    "bare-records",
+    "spsc",
+    "bare-records-32",
+    "spsc-32",
+    "bare-slots",
+    "mpmc",
+];
+/// The two functions of `benches/lab/examples/count.rs`, or with `batch_` before; they are called
+/// once a record or once a batch.
 const SIDES: [&str; 2] = ["claim_to_commit", "claim_to_release"];
 /// Two runs, whose difference leaves out what happens once.
-const RECORDS: [u64; 2] = [10_000, 20_000];
+const RECORDS: [u64; 2] = [16_000, 32_000];
 
 /// Counts, and compares with the kept counts or keeps these. The rings are new ones, or `after` so
 /// many records.
@@ -42,13 +51,14 @@ pub(crate) fn run(root: &Path, bless: bool, after: Option<u64>) -> Result<()> {
     let mut counted = String::new();
     writeln!(
         counted,
-        "# Instructions of a record of 64 B; `bare` writes and checks it without a ring."
+        "# Instructions of a record of 64 B; `bare` writes and checks it without a ring; 32: batches."
     )?;
     writeln!(counted, "# {}", compiler.trim())?;
     let shelf = tempfile::tempdir_in("/dev/shm").context("cannot make a folder for the rings")?;
     for ring in RINGS {
         let mut counted_in = vec![ring.to_owned()];
-        if let Some(after) = after.filter(|_| !ring.starts_with("bare")) {
+        let is_kept = !ring.starts_with("bare") && !ring.ends_with("-32");
+        if let Some(after) = after.filter(|_| is_kept) {
             let folder = shelf.path().join(ring);
             fs::create_dir(&folder).context("cannot make a folder for a ring")?;
             counted_in.push(folder.display().to_string());

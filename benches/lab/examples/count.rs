@@ -11,7 +11,8 @@
 //! the difference between both runs, divided by 100,000, is what a record takes on that side. It
 //! repeats exactly for one binary. Each includes 64 bytes written or checked; `bare` does these
 //! without a ring, `bare-records` and `bare-slots` in a loop without what makes a ring safe.
-//! With a folder the ring stays in it, for the next run to go on with.
+//! `-32` moves batches of so many. With a folder the ring stays in it, for the next run to go on
+//! with.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -23,6 +24,9 @@ use annulus_lab::contenders::{Mpmc, Spsc};
 use annulus_lab::floors::{Records, Slots};
 use annulus_lab::transport::{Receive, Send, Transport};
 use annulus_lab::{Fixed, Pattern, Payload, Waiting, Work};
+
+/// Records of a batch.
+const BATCH: usize = 32;
 
 /// A cache line of it.
 type Line = Fixed<8>;
@@ -49,6 +53,19 @@ fn claim_to_release(rx: &mut impl Receive<Line>) -> Option<u64> {
     found
 }
 
+/// The same of [`BATCH`] records.
+#[inline(never)]
+fn batch_claim_to_commit(tx: &mut impl Send<Line>, first: u64) -> usize {
+    tx.try_send_batch(Fixed, first, BATCH)
+}
+
+#[inline(never)]
+fn batch_claim_to_release(rx: &mut impl Receive<Line>) -> Option<u64> {
+    let mut last = None;
+    rx.try_receive_batch(Fixed, BATCH, |number| last = number);
+    last
+}
+
 fn alternate(tx: &mut impl Send<Line>, rx: &mut impl Receive<Line>, records: u64) {
     for number in 0..records {
         assert!(claim_to_commit(tx, black_box(number)), "the ring is empty");
@@ -56,11 +73,26 @@ fn alternate(tx: &mut impl Send<Line>, rx: &mut impl Receive<Line>, records: u64
     }
 }
 
+fn alternate_batches(tx: &mut impl Send<Line>, rx: &mut impl Receive<Line>, records: u64) {
+    for first in (0..records).step_by(BATCH) {
+        let sent = batch_claim_to_commit(tx, black_box(first));
+        assert_eq!(sent, BATCH, "the ring is empty");
+        let last = first + BATCH as u64 - 1;
+        assert_eq!(batch_claim_to_release(rx), Some(last), "it was just sent");
+    }
+}
+
 /// Through a new ring.
 fn through(ring: &impl Transport<Line>, records: u64) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in("/dev/shm")?;
     let link = ring.link(&WORK, folder.path(), "ring")?;
-    over(ring, &link, records)
+    over(ring, &link, |tx, rx| alternate(tx, rx, records))
+}
+
+fn through_in_batches(ring: &impl Transport<Line>, records: u64) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir_in("/dev/shm")?;
+    let link = ring.link(&WORK, folder.path(), "ring")?;
+    over(ring, &link, |tx, rx| alternate_batches(tx, rx, records))
 }
 
 /// Through the ring of an earlier run, or a new one that stays there.
@@ -75,13 +107,17 @@ fn through_kept(
     } else {
         ring.link(&WORK, folder, "ring")?
     };
-    over(ring, &link, records)
+    over(ring, &link, |tx, rx| alternate(tx, rx, records))
 }
 
-fn over<T: Transport<Line>>(ring: &T, link: &T::Link, records: u64) -> Result<(), Box<dyn Error>> {
+fn over<'l, T: Transport<Line>>(
+    ring: &'l T,
+    link: &'l T::Link,
+    work: impl FnOnce(&mut T::Sender<'l>, &mut T::Receiver<'l>),
+) -> Result<(), Box<dyn Error>> {
     let mut tx = ring.sender(link, &WORK, 0)?;
     let mut rx = ring.receiver(link, &WORK, 0)?;
-    alternate(&mut tx, &mut rx, records);
+    work(&mut tx, &mut rx);
     Ok(())
 }
 
@@ -108,7 +144,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         [ring, records] => (ring, None, records),
         [ring, folder, records] => (ring, Some(Path::new(folder)), records),
         _ => {
-            eprintln!("usage: count bare|bare-records|spsc|bare-slots|mpmc [FOLDER] RECORDS");
+            eprintln!(
+                "usage: count bare|bare-records[-32]|spsc[-32]|bare-slots|mpmc [FOLDER] RECORDS"
+            );
             return Ok(ExitCode::from(2));
         }
     };
@@ -118,7 +156,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         ("mpmc", None) => through(&Mpmc::default(), records)?,
         ("spsc", Some(folder)) => through_kept(&Spsc::default(), folder, records)?,
         ("mpmc", Some(folder)) => through_kept(&Mpmc::default(), folder, records)?,
+        ("spsc-32", None) => through_in_batches(&Spsc::default(), records)?,
         ("bare-records", None) => through(&Records, records)?,
+        ("bare-records-32", None) => through_in_batches(&Records, records)?,
         ("bare-slots", None) => through(&Slots, records)?,
         ("bare", None) => {
             let mut line = [0; 64];
@@ -129,7 +169,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         _ => {
             return Err(
-                "expected bare, bare-records, spsc, bare-slots or mpmc; a folder for rings".into(),
+                "expected bare, bare-records, spsc, bare-slots or mpmc; a folder for single records"
+                    .into(),
             );
         }
     }

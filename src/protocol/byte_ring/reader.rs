@@ -4,12 +4,17 @@
 //! each decision, and checked before it is a length: what the straight line has loaded and not
 //! taken goes on to the function that takes everything else. Whoever waits looks first, and leaves
 //! what it has found to the straight line.
+//!
+//! # Invariants
+//! 1. What lies between the next record and `limit` ends at or before the ring's end, and a header
+//!    before what is not released begins again. So whatever the words of the ring say, a record
+//!    that is found lies inside it.
 
 use super::{
-    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_end, released_entry,
-    span_of, write_entry,
+    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_end, offset_in,
+    released_entry, span_of, write_entry,
 };
-use crate::protocol::{Store, slot_ring};
+use crate::protocol::{Store, switches};
 use crate::sync::{Ordering, unique_number};
 
 /// A committed record.
@@ -73,13 +78,15 @@ pub struct Reader {
     form: u32,
     len: u64,
     span: u64,
+    /// Up to where records may lie that were not looked for yet (INV-1): less far than they may if
+    /// what was released lately is not counted.
+    limit: u64,
     /// Which journal entry tells `released`.
     entry: usize,
     /// Its marks' `reader`.
     number: u64,
-    /// Position where the last record read, or the padding before it, begins; that of `next` if
-    /// none can be unread.
-    before: u64,
+    /// Where the last padding that was passed begins and ends.
+    padding: (u64, u64),
 }
 
 /// The half of a header that tells kind and length.
@@ -111,10 +118,11 @@ impl Reader {
         Self {
             released,
             next: released,
-            before: released.position,
+            padding: (0, 1), // No record begins there.
             form: 0,
             len: 0,
             span: NO_SPAN,
+            limit: released.position,
             entry,
             number: unique_number(),
         }
@@ -149,17 +157,16 @@ impl Reader {
         store: &S,
     ) -> Result<Found, u64> {
         let position = self.next.position;
-        let offset = shape.offset(position);
         // sync(header-commit): acquire half.
-        let word = store.word(offset).load(Ordering::Acquire);
-        if form_of(word) != self.form || !self.fits(shape, position, self.span) {
+        let word = shape.word(store, position).load(Ordering::Acquire);
+        if form_of(word) != self.form || self.span > self.limit.wrapping_sub(position) {
             return Err(word);
         }
         self.go_behind(store, position.wrapping_add(self.span));
         Ok(Found {
             tag: (word >> 32) as u32,
             len: self.len,
-            payload_offset: offset + HEADER,
+            payload_offset: offset_in(store, position) + HEADER,
         })
     }
 
@@ -175,14 +182,18 @@ impl Reader {
         word: u64,
     ) -> Result<Found, ReadRefusal> {
         let (found, end) = self.find(shape, store, word)?;
+        let start = end.wrapping_sub(self.span);
+        if start != self.next.position {
+            self.padding = (self.next.position, start);
+        }
         self.go_behind(store, end);
+        self.limit = end.wrapping_add(self.room_at(shape, end));
         Ok(found)
     }
 
     /// Goes behind one record more, and says so.
     #[inline(always)]
     fn go_behind<S: Store + ?Sized>(&mut self, store: &S, end: u64) {
-        self.before = self.next.position;
         self.next = Place {
             position: end,
             records: self.next.records.wrapping_add(1),
@@ -191,13 +202,13 @@ impl Reader {
         store.control().consumer.claim.store(end, Ordering::Release);
     }
 
-    /// Whether a record of `span` bytes may lie there: before the end of the ring, and not over
-    /// what is not released. One more header is EMPTY (INV-1).
-    #[inline(always)]
-    fn fits(&self, shape: &Shape, position: u64, span: u64) -> bool {
-        // No more than two capacities, by this very check of the record before.
+    /// Bytes that records may have there: before the end of the ring, and not over what is not
+    /// released. One more header is EMPTY (byte_ring INV-1).
+    fn room_at(&self, shape: &Shape, position: u64) -> u64 {
+        // No more than two capacities, by this very look at the record before.
         let ahead = position.wrapping_sub(self.released.position);
-        shape.offset(position) + span <= shape.capacity && ahead + span <= shape.capacity - HEADER
+        let held = (shape.capacity() - HEADER).saturating_sub(ahead);
+        held.min(shape.bytes_to_end(position))
     }
 
     /// Whether there is a record behind those already read; with its length, so that the straight
@@ -230,7 +241,8 @@ impl Reader {
         }
         let len = (word >> 2) & ((1 << 30) - 1);
         let span = span_of(len);
-        if word & 3 != RECORD || len > shape.max_record || !self.fits(shape, position, span) {
+        let room = self.room_at(shape, position);
+        if word & 3 != RECORD || len > shape.max_record || span > room {
             return Err(damaged_header(word));
         }
         (self.form, self.len, self.span) = (form_of(word), len, span);
@@ -242,9 +254,9 @@ impl Reader {
         Ok((found, position.wrapping_add(span)))
     }
 
-    /// Gives everything up to `mark` back to the producer, which the caller wakes. Returns how many
-    /// records that were; 0 if `mark` is another reader's, or not between head and the last record
-    /// read.
+    /// Gives everything up to `mark` back to the producer, which the caller wakes if that was
+    /// anything. Returns how many records; 0 if `mark` is another reader's, or not between head and
+    /// the last record read.
     #[inline(always)]
     pub fn release_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) -> u64 {
         if self.may_go_to(mark) {
@@ -260,11 +272,14 @@ impl Reader {
         self.release_until(store, self.next)
     }
 
+    /// Whether anything was read and not released.
+    #[inline(always)]
+    pub fn has_read(&self) -> bool {
+        self.next.position != self.released.position
+    }
+
     #[inline(always)]
     fn release_until<S: Store + ?Sized>(&mut self, store: &S, place: Place) -> u64 {
-        if place.position == self.released.position {
-            return 0;
-        }
         let records = place.records.wrapping_sub(self.released.records);
         let control = store.control();
         self.entry ^= 1;
@@ -304,8 +319,7 @@ impl Reader {
         let mut end = self.next;
         // Each step goes on by a record, and all of them end at the end of the ring.
         while let Ok(found) = self.read(shape, store) {
-            let follows = self.before == end.position
-                && self.next.position.wrapping_sub(span_of(found.len)) == end.position;
+            let follows = self.next.position.wrapping_sub(span_of(found.len)) == end.position;
             let bytes = self.next.position.wrapping_sub(start.position());
             if !follows || shape.offset(end.position) == 0 || bytes > max_bytes {
                 self.unread(store);
@@ -340,15 +354,29 @@ impl Reader {
 
     /// Goes back before the last record that was read, once.
     pub fn unread<S: Store + ?Sized>(&mut self, store: &S) {
-        if self.before != self.next.position {
-            let (position, records) = (self.before, self.next.records.wrapping_sub(1));
-            self.go_back(store, Place { position, records });
+        if self.span == NO_SPAN {
+            return; // Nothing was read since it went back.
         }
+        let start = self.next.position.wrapping_sub(self.span);
+        let (before_padding, behind_padding) = self.padding;
+        let position = if start == behind_padding {
+            before_padding
+        } else {
+            start
+        };
+        let records = self.next.records.wrapping_sub(1);
+        self.go_back(store, Place { position, records });
+    }
+
+    /// Has the next record read the long way, whatever its length.
+    pub fn take_the_long_way(&mut self) {
+        self.limit = self.next.position;
     }
 
     fn go_back<S: Store + ?Sized>(&mut self, store: &S, place: Place) {
         self.next = place;
-        self.before = place.position;
+        self.span = NO_SPAN;
+        self.limit = place.position;
         // sync(death-order): release half.
         store
             .control()
@@ -372,7 +400,7 @@ impl Reader {
             .word(store, self.next.position)
             .load(Ordering::Acquire)
             == 0;
-        slot_ring::is_closed(store) && empty && (!claimed || idle)
+        switches::is_closed(store) && empty && (!claimed || idle)
     }
 
     /// Behind the last record read.

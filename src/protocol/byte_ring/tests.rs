@@ -22,9 +22,7 @@ fn ring_at(origin: u64) -> (Shape, Arc<HeapRing>) {
 }
 
 fn publish(shape: &Shape, ring: &HeapRing, writer: &mut Writer, len: u64) {
-    let span = writer
-        .claim(shape, ring, len, false)
-        .expect("there is room");
+    let span = writer.claim(shape, ring, len).expect("there is room");
     writer.stage(shape, ring, span, 7, len);
     writer.publish(shape, ring);
 }
@@ -244,7 +242,7 @@ fn a_sweep_counts_what_the_dead_held() {
     let (shape, ring) = ring_at(0);
     let mut writer = Writer::resume(&shape, &*ring).unwrap();
     for len in [8, 2040, 0, 2000] {
-        let Ok(span) = writer.claim(&shape, &*ring, len, false) else {
+        let Ok(span) = writer.claim(&shape, &*ring, len) else {
             break;
         };
         writer.stage(&shape, &*ring, span, 7, len);
@@ -266,7 +264,7 @@ fn a_sweep_counts_what_the_dead_held() {
     assert_eq!(claim.load(Relaxed), reader.released().position());
     assert_eq!(super::sweep(&shape, &*ring, Owner::CONSUMER).redelivered, 0);
 
-    writer.claim(&shape, &*ring, 8, false).unwrap();
+    writer.claim(&shape, &*ring, 8).unwrap();
     assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 1);
     assert_eq!(super::sweep(&shape, &*ring, Owner::PRODUCER).skipped, 0);
 }
@@ -298,11 +296,11 @@ fn a_head_where_no_correct_consumer_puts_it_is_damage() {
     }
     head.store(8192, Relaxed);
     let mut writer = Writer::resume(&shape, &*ring).unwrap();
-    while writer.claim(&shape, &*ring, 500, false).is_ok() {
+    while writer.claim(&shape, &*ring, 500).is_ok() {
         publish(&shape, &ring, &mut writer, 500);
     }
     head.store(8192 - 4096, Relaxed);
-    let refused = writer.claim(&shape, &*ring, 500, false);
+    let refused = writer.claim(&shape, &*ring, 500);
     assert!(
         matches!(refused, Err(super::WriteRefusal::Damaged(_))),
         "{refused:?}"
@@ -360,7 +358,7 @@ fn from(records: u64) -> Origin {
 }
 
 fn publish_from(shape: &Shape, ring: &HeapRing, writer: &mut Writer, records: u64) {
-    let span = writer.claim(shape, ring, 8, false).expect("there is room");
+    let span = writer.claim(shape, ring, 8).expect("there is room");
     writer.stage(shape, ring, span, 7, 8);
     writer.publish_from(shape, ring, &from(records));
 }

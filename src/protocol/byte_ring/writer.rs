@@ -1,37 +1,35 @@
 //! The producer's side: claim, stage, publish.
 //!
-//! Almost every claim and commit is a straight line without a call: the record fits before the end
-//! of the ring and before the head that was seen last. All other cases are functions of their own,
+//! Almost every claim and commit is a straight line without a call: there is room for the record
+//! behind what is staged, which one comparison tells. All other cases are functions of their own,
 //! which the handles keep out of line, so that the straight line stays short.
+//!
+//! # Invariants
+//! 1. What lies between the staged end and `limit` ends at or before the ring's end, and a header
+//!    behind it at or before the head that was seen last, a ring's length further. So whatever the
+//!    words of the ring say, a span that is claimed lies inside it.
 
 #[cfg(not(loom))]
 use super::Records;
 use super::{
-    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, span_of,
-    write_entry,
+    Damage, HEADER, PADDING, Place, RECORD, Shape, check_used, committed_entry, header, offset_in,
+    span_of, write_entry,
 };
-use crate::protocol::{Store, slot_ring};
-use crate::sync::{Ordering, light_barrier};
+use crate::protocol::{Store, switches};
+use crate::sync::Ordering;
 
 /// A span that the producer writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     /// Position of the record's header.
     record: u64,
-    /// Where that lies in the data area.
-    offset: u64,
 }
 
 impl Span {
-    fn new(shape: &Shape, record: u64) -> Self {
-        let offset = shape.offset(record);
-        Self { record, offset }
-    }
-
     /// Where the payload lies in the data area.
     #[inline(always)]
-    pub fn payload_offset(&self) -> u64 {
-        self.offset + HEADER
+    pub fn payload_offset<S: Store + ?Sized>(&self, store: &S) -> u64 {
+        offset_in(store, self.record) + HEADER
     }
 }
 
@@ -65,6 +63,9 @@ pub struct Writer {
     entry: usize,
     /// Last head seen; may be stale, which only makes the ring look fuller.
     head: u64,
+    /// Up to where records may be claimed without a look at anything (INV-1): a longest record's
+    /// bytes behind the staged end at most, and less than there is if it was not looked for lately.
+    limit: u64,
 }
 
 impl Writer {
@@ -90,7 +91,7 @@ impl Writer {
                 expected: "expected 8 to divide it",
             });
         }
-        // relaxed: the header at the committed end is EMPTY already (INV-2).
+        // relaxed: the header at the committed end is EMPTY already (byte_ring INV-2).
         shape.word(store, end).store(0, Ordering::Relaxed);
         #[cfg(not(loom))]
         super::origin::settle(store, end);
@@ -102,6 +103,7 @@ impl Writer {
             first_header: 0,
             entry,
             head,
+            limit: end,
         })
     }
 
@@ -114,41 +116,30 @@ impl Writer {
         shape: &Shape,
         store: &S,
         len: u64,
-        real_fences: bool,
     ) -> Result<Span, WriteRefusal> {
-        match self.claim_ahead(shape, store, len, real_fences) {
+        match self.claim_ahead(store, len) {
             Some(span) => Ok(span),
-            None => self.claim_anywhere(shape, store, len, real_fences),
+            None => self.claim_anywhere(shape, store, len),
         }
     }
 
-    /// Claims `len` bytes right behind what is staged, in an open ring that had room for them when
-    /// the head was last looked at: almost every claim, in a straight line.
+    /// Claims `len` bytes, however many, right behind what is staged, in an open ring that is known
+    /// to have room for them: almost every claim, in a straight line.
     #[inline(always)]
-    pub fn claim_ahead<S: Store + ?Sized>(
-        &mut self,
-        shape: &Shape,
-        store: &S,
-        len: u64,
-        real_fences: bool,
-    ) -> Option<Span> {
-        debug_assert!(len <= shape.max_record);
-        let span = span_of(len);
-        let claimed = Span::new(shape, self.staged_end());
+    pub fn claim_ahead<S: Store + ?Sized>(&mut self, store: &S, len: u64) -> Option<Span> {
+        // Of a length that is none: more than there ever is.
+        let span = len.saturating_add(HEADER + 7) & !7;
+        let claimed = Span {
+            record: self.staged_end(),
+        };
+        if span > self.limit.wrapping_sub(claimed.record) {
+            return None;
+        }
         // One more header: the EMPTY one behind the record.
         let mark = self.staged.wrapping_add(span + HEADER);
-        let end = self.tail.wrapping_add(mark);
-        if claimed.offset + span > shape.capacity || end.wrapping_sub(self.head) > shape.capacity {
-            return None;
-        }
         // sync(death-order): release half.
         store.control().tail.claim.store(mark, Ordering::Release);
-        // sync(close): acquire half.
-        light_barrier(real_fences);
-        if slot_ring::is_closed(store) {
-            return None;
-        }
-        Some(claimed)
+        switches::admits(store).then_some(claimed)
     }
 
     /// Claims in every other case: after padding, after a look at the head, or not at all.
@@ -158,8 +149,8 @@ impl Writer {
         shape: &Shape,
         store: &S,
         len: u64,
-        real_fences: bool,
     ) -> Result<Span, WriteRefusal> {
+        debug_assert!(len <= shape.max_record);
         let span = span_of(len);
         let staged_end = self.staged_end();
         let bytes_to_end = shape.bytes_to_end(staged_end);
@@ -167,11 +158,11 @@ impl Writer {
         let record = staged_end.wrapping_add(padding);
         // One more header: the EMPTY one behind the record.
         let end = record.wrapping_add(span + HEADER);
-        let is_full = |head: u64| end.wrapping_sub(head) > shape.capacity;
+        let is_full = |head: u64| end.wrapping_sub(head) > shape.capacity();
         if is_full(self.head) {
             self.look_at_head(shape, store)?;
             if is_full(self.head) {
-                let closed = slot_ring::is_closed(store);
+                let closed = switches::is_closed(store);
                 let full = WriteRefusal::Full { head: self.head };
                 return Err(if closed { WriteRefusal::Closed } else { full });
             }
@@ -179,13 +170,21 @@ impl Writer {
         let mark = end.wrapping_sub(self.tail);
         // sync(death-order): release half.
         store.control().tail.claim.store(mark, Ordering::Release);
-        // sync(close): acquire half.
-        light_barrier(real_fences);
-        if slot_ring::is_closed(store) {
+        if !switches::admits(store) {
             self.unclaim(store);
             return Err(WriteRefusal::Closed);
         }
-        Ok(Span::new(shape, record))
+        if padding == 0 {
+            self.limit = record.wrapping_add(self.room_at(shape, record));
+        }
+        Ok(Span { record })
+    }
+
+    /// Bytes between a staged end and the limit there (INV-1).
+    fn room_at(&self, shape: &Shape, end: u64) -> u64 {
+        let used = end.wrapping_sub(self.head).saturating_add(HEADER);
+        let free = shape.capacity().saturating_sub(used);
+        free.min(shape.bytes_to_end(end)).min(shape.max_span())
     }
 
     fn look_at_head<S: Store + ?Sized>(
@@ -246,9 +245,12 @@ impl Writer {
         if span.record != staged_end {
             let padding = shape.bytes_to_end(staged_end) - HEADER;
             self.stage_header(shape, store, staged_end, header(0, padding, PADDING));
+            // What is staged now ends behind the limit's lap.
+            self.limit = span.record.wrapping_add(bytes);
         }
         self.stage_header(shape, store, span.record, first);
         let end = span.record.wrapping_add(bytes);
+        debug_assert!(self.limit.wrapping_sub(end) <= shape.max_span(), "INV-1");
         self.staged = end.wrapping_sub(self.tail);
         self.staged_records += records;
     }
@@ -257,17 +259,12 @@ impl Writer {
     #[cfg(not(loom))]
     pub fn contiguous<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S) -> u64 {
         let end = self.staged_end();
-        let longest = span_of(shape.max_record).min(shape.bytes_to_end(end));
-        // One more header: the EMPTY one behind the records.
-        let free = |head: u64| {
-            let used = end.wrapping_sub(head).saturating_add(HEADER);
-            shape.capacity.saturating_sub(used)
-        };
-        if free(self.head) < longest && self.look_at_head(shape, store).is_err() {
+        let most = shape.bytes_to_end(end).min(shape.max_span());
+        if self.room_at(shape, end) < most && self.look_at_head(shape, store).is_err() {
             // The claim that follows tells of it.
             return 0;
         }
-        longest.min(free(self.head))
+        self.room_at(shape, end)
     }
 
     /// Behind the last staged record.
@@ -286,7 +283,7 @@ impl Writer {
         if position == self.tail {
             self.first_header = header;
         } else {
-            // relaxed: published by the first header (INV-2).
+            // relaxed: published by the first header (byte_ring INV-2).
             shape.word(store, position).store(header, Ordering::Relaxed);
         }
     }
@@ -324,7 +321,8 @@ impl Writer {
             return false;
         }
         let end = span.record.wrapping_add(span_of(len));
-        self.publish_to(shape, store, (span, header(tag, len, RECORD)), end, 1);
+        debug_assert!(self.limit.wrapping_sub(end) <= shape.max_span(), "INV-1");
+        self.publish_to(shape, store, header(tag, len, RECORD), end, 1);
         true
     }
 
@@ -335,8 +333,7 @@ impl Writer {
             return;
         }
         let (end, records) = (self.staged_end(), self.staged_records);
-        let first = (Span::new(shape, self.tail), self.first_header);
-        self.publish_to(shape, store, first, end, records);
+        self.publish_to(shape, store, self.first_header, end, records);
         self.staged = 0;
         self.staged_records = 0;
     }
@@ -361,18 +358,19 @@ impl Writer {
         &mut self,
         shape: &Shape,
         store: &S,
-        (first, header): (Span, u64),
+        header: u64,
         end: u64,
         records: u64,
     ) {
+        let first = self.tail;
         let records = self.records.wrapping_add(records);
-        // relaxed: published by the first header (INV-2).
+        // relaxed: published by the first header (byte_ring INV-2).
         shape.word(store, end).store(0, Ordering::Relaxed);
         let line = &store.control().tail;
         self.entry ^= 1;
         write_entry(&line.journal[self.entry & 1], end, records);
         // sync(header-commit): release half.
-        store.word(first.offset).store(header, Ordering::Release);
+        shape.word(store, first).store(header, Ordering::Release);
         // sync(death-order): release half.
         line.claim.store(0, Ordering::Release);
         self.tail = end;
@@ -383,6 +381,7 @@ impl Writer {
     pub fn abandon<S: Store + ?Sized>(&mut self, store: &S) {
         self.staged = 0;
         self.staged_records = 0;
+        self.limit = self.tail;
         self.unclaim(store);
     }
 

@@ -4,7 +4,7 @@ use loom::thread;
 
 use super::ops::{bytes, slots};
 use super::{Bare, byte_ring_at, check, slot_ring_for, turn};
-use crate::protocol::slot_ring;
+use crate::protocol::switches;
 use crate::{TryClaimError, TryReadError, mpmc, spsc};
 
 /// The tags of `wanted` that the slots took.
@@ -160,7 +160,7 @@ fn bytes_closed_by_a_third_party_lose_no_record() {
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1]), producer));
         let closing = thread::spawn(move || {
             turn();
-            slot_ring::close(&*bare.ring);
+            switches::close(&*bare.ring);
             bare.wake_everybody();
         });
         let seen = bytes::drain_to_the_end(&mut consumer);
@@ -205,7 +205,7 @@ fn a_single_closed_of_bytes_misses_no_committed_record() {
         let (mut producer, mut consumer) = byte_ring_at(64, 0);
         let writing = thread::spawn(move || (offer_bytes(&mut producer, &[1]), producer));
         turn();
-        slot_ring::close(consumer.participant().store());
+        switches::close(consumer.participant().store());
         turn();
         let refused = consumer.try_read().map(|record| record.tag());
         let (taken, _producer) = writing.join().unwrap();

@@ -11,7 +11,7 @@ use crate::layout::{EMPTY, RECOVERED, ROLE_PRODUCER};
 use crate::protocol::byte_ring::{Reader, Writer};
 use crate::protocol::heap::HeapRing;
 use crate::protocol::slot_ring::{self, Consumption, Held};
-use crate::protocol::{Owner, Store, copy, recovery};
+use crate::protocol::{Owner, Store, copy, recovery, switches};
 use crate::sync::Ordering;
 use crate::{Heap, TryReadError};
 
@@ -152,7 +152,7 @@ fn a_close_of_slots_carries_what_was_committed_before_it() {
         let writing = thread::spawn(move || {
             turn();
             write_slot(&bare);
-            slot_ring::close(&*bare.ring);
+            switches::close(&*bare.ring);
         });
         turn();
         let read = consumer.try_read().map(|record| record.tag());
@@ -168,10 +168,10 @@ fn a_close_of_slots_carries_what_was_committed_before_it() {
 /// Writes a record of 16 bytes in all, if there is space.
 fn write_bytes(bare: &Bare, writer: &mut Writer) {
     let shape = bare.bytes();
-    let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else {
+    let Ok(span) = writer.claim(&shape, &*bare.ring, 8) else {
         return;
     };
-    copy::fill::<Heap>(&bare.ring, span.payload_offset(), &[1; 8]);
+    copy::fill::<Heap>(&bare.ring, span.payload_offset(&*bare.ring), &[1; 8]);
     writer.stage(&shape, &*bare.ring, span, 1, 8);
     writer.publish(&shape, &*bare.ring);
 }
@@ -270,7 +270,7 @@ fn a_close_of_bytes_carries_what_was_committed_before_it() {
                 let mut writer = Writer::resume(&bare.bytes(), &*bare.ring).expect("sound words");
                 turn();
                 write_bytes(&bare, &mut writer);
-                slot_ring::close(&*bare.ring);
+                switches::close(&*bare.ring);
             }
         });
         turn();

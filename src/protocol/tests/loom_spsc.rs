@@ -136,11 +136,11 @@ fn records_read_ahead_are_not_overwritten_before_they_are_released() {
 fn write(bare: &Bare, tag: u32) -> bool {
     let shape = bare.bytes();
     let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
-    let Ok(span) = writer.claim(&shape, &*bare.ring, 8, false) else {
+    let Ok(span) = writer.claim(&shape, &*bare.ring, 8) else {
         return false;
     };
     let payload = [byte_of(tag); 8];
-    copy::fill::<Heap>(&bare.ring, span.payload_offset(), &payload);
+    copy::fill::<Heap>(&bare.ring, span.payload_offset(&*bare.ring), &payload);
     writer.stage(&shape, &*bare.ring, span, tag, 8);
     writer.publish(&shape, &*bare.ring);
     true
@@ -169,10 +169,8 @@ fn a_producer_dies_in_its_second_record(origin: u64, steps: &Steps) {
             let shape = bare.bytes();
             let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
             bare.live(&steps, |ring| {
-                let span = writer
-                    .claim(&shape, ring, 8, false)
-                    .expect("there is space");
-                ring.write(span.payload_offset(), &[2; 8]);
+                let span = writer.claim(&shape, ring, 8).expect("there is space");
+                ring.write(span.payload_offset(ring), &[2; 8]);
                 writer.stage(&shape, ring, span, 2, 8);
                 writer.publish(&shape, ring);
             });
@@ -202,10 +200,8 @@ fn a_producer_dead_in_a_batch_leaves_all_of_it_or_nothing() {
                 let mut writer = Writer::resume(&shape, &*bare.ring).expect("sound words");
                 bare.live(&steps, |ring| {
                     for tag in 1..=2 {
-                        let span = writer
-                            .claim(&shape, ring, 8, false)
-                            .expect("there is space");
-                        ring.write(span.payload_offset(), &[byte_of(tag); 8]);
+                        let span = writer.claim(&shape, ring, 8).expect("there is space");
+                        ring.write(span.payload_offset(ring), &[byte_of(tag); 8]);
                         writer.stage(&shape, ring, span, tag, 8);
                     }
                     writer.publish(&shape, ring);

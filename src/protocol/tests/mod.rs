@@ -38,7 +38,7 @@
 //! | `Reader::read`, header | `a_header_carries_the_bytes` | race |
 //! | `Reader::release_to`, head | `the_head_carries_that_nobody_reads_the_bytes` | race |
 //! | `Writer::publish`, mark | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
-//! | `Writer::claim`, barrier | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
+//! | `switches::admits`, barrier | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
 //! | `Reader::drained`, mark | `a_single_closed_of_bytes_misses_no_committed_record` | lost |
 //! | `empty_or_closed` | `bytes_closed_by_a_third_party_lose_no_record` | lost |
 //! | `take_sleepers`, barrier | `a_byte_consumer_sleeps_until_a_record_is_committed` | deadlock |
@@ -326,6 +326,15 @@ unsafe impl Store for Mortal {
     fn word(&self, offset: u64) -> &AtomicU64 {
         self.step();
         self.ring.word(offset)
+    }
+
+    fn bytes_around(&self) -> u64 {
+        self.ring.bytes_around()
+    }
+
+    fn word_around(&self, position: u64) -> &AtomicU64 {
+        self.step();
+        self.ring.word_around(position)
     }
 
     fn bytes(&self, offset: u64, len: u64) -> *mut u8 {

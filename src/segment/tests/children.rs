@@ -117,10 +117,10 @@ fn hold_a_producer(path: &PathBuf) {
         unreachable!()
     };
     let mut writer = byte_ring::Writer::resume(&shape, producer.store()).unwrap();
-    let span = writer.claim(&shape, producer.store(), 16, false).unwrap();
+    let span = writer.claim(&shape, producer.store(), 16).unwrap();
     writer.stage(&shape, producer.store(), span, 7, 16);
     writer.publish(&shape, producer.store());
-    writer.claim(&shape, producer.store(), 16, false).unwrap();
+    writer.claim(&shape, producer.store(), 16).unwrap();
     say("claimed");
     wait_for_a_nudge();
     drop(producer);

@@ -9,7 +9,7 @@ use super::children::Peer;
 use super::{bytes, created, join, join_bytes, join_slots, one_that_forks, place, slots};
 use crate::geometry::{Geometry, Kind};
 use crate::layout::{COMMITTED, LOCK_BASE};
-use crate::protocol::{Attachment, Owner, Redelivery, Store, ledger, slot_ring};
+use crate::protocol::{Attachment, Owner, Redelivery, Store, ledger, slot_ring, switches};
 use crate::segment::create::{allocate, allocate_in_parts};
 use crate::segment::fork::Private;
 use crate::segment::inspect::MAX_CLAIMS_LISTED;
@@ -75,12 +75,12 @@ fn a_row_names_its_process_and_counts_its_own_life_alone() {
 fn a_look_tells_whether_fences_are_real() {
     let (_directory, path) = created(&slots());
     let mine = join_slots(&path).unwrap();
-    let real_fences = &mine.store().control().state.real_fences;
-    for (word, told) in [(0, false), (1, true)] {
-        real_fences.store(word, Ordering::Relaxed);
-        let seen = inspect(&Location::from(&path)).unwrap();
-        assert_eq!(seen.uses_real_fences, told);
-    }
+    let told = || inspect(&Location::from(&path)).unwrap().uses_real_fences;
+    assert!(!told());
+    switches::close(mine.store());
+    assert!(!told());
+    switches::fence_for_real(mine.store());
+    assert!(told());
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) struct Left {
 
 /// Whether the ring is closed for writing.
 pub(super) fn is_closed(image: &Image) -> bool {
-    image.half(at::CLOSED) != 0
+    image.half(at::FLAGS) & 1 != 0
 }
 
 /// The first record that a victim commits; the next ones count on.

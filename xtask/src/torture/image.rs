@@ -19,7 +19,7 @@ pub(super) mod at {
     pub(in super::super) const DATA_OFFSET: usize = 80;
     pub(in super::super) const DATA_BYTES: usize = 88;
     pub(in super::super) const ORIGIN: usize = 128;
-    pub(in super::super) const CLOSED: usize = 2048;
+    pub(in super::super) const FLAGS: usize = 2048;
     pub(in super::super) const ITEMS: usize = 2048 + 128;
     pub(in super::super) const SPACE: usize = 2048 + 256;
     pub(in super::super) const TAIL_HINT: usize = 2048 + 384;
