@@ -58,8 +58,8 @@ pub fn admits<S: Store + ?Sized>(store: &S) -> bool {
     flags.load(Ordering::Acquire) == 0 || admits_behind_a_fence(flags)
 }
 
-/// One switch or both are on. It takes the word and not the store, which would have to live in memory
-/// for that.
+/// One switch or both are on. It takes the word and not the store, which would have to live in
+/// memory for that.
 #[cold]
 #[inline(never)]
 fn admits_behind_a_fence(flags: &AtomicU32) -> bool {

@@ -51,7 +51,7 @@ pub(crate) fn run(root: &Path, bless: bool, after: Option<u64>) -> Result<()> {
     let mut counted = String::new();
     writeln!(
         counted,
-        "# Instructions of a record of 64 B; `bare` writes and checks it without a ring; 32: batches."
+        "# Instructions of a record of 64 B; `bare` is without a ring, `-32` moves batches."
     )?;
     writeln!(counted, "# {}", compiler.trim())?;
     let shelf = tempfile::tempdir_in("/dev/shm").context("cannot make a folder for the rings")?;

@@ -259,16 +259,17 @@ impl Reader {
     /// the last record read.
     #[inline(always)]
     pub fn release_to<S: Store + ?Sized>(&mut self, store: &S, mark: Mark) -> u64 {
-        if self.may_go_to(mark) {
+        if self.may_go_to(mark) && mark.position() != self.released.position {
             self.release_until(store, mark.place)
         } else {
             0
         }
     }
 
-    /// The same with everything read.
+    /// The same with everything read, of which there is something.
     #[inline(always)]
     pub fn release_all<S: Store + ?Sized>(&mut self, store: &S) -> u64 {
+        debug_assert!(self.has_read());
         self.release_until(store, self.next)
     }
 
