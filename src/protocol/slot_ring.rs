@@ -60,7 +60,7 @@ pub use word::{COMMITTED, FREE, MAX_ATTEMPTS, META_OFFSET, READING, SKIP, Shape,
 
 use super::switches::is_closed;
 use super::{Damage, Owner, Store, ledger};
-use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence};
+use crate::sync::{AtomicU64, Ordering, fence_after_rmw, full_fence, prefetch_to_write};
 
 /// A slot that its owner writes or reads: two words, so that it is handed on in registers.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,15 @@ fn mark(position: u64, word: Word) -> u64 {
     word.0 ^ position.rotate_left(LAP_SHIFT)
 }
 
+/// How many slots ahead of a claim their lines are asked for. An exchange waits until every store
+/// before it is made and until it has the line itself, so that lines are moved one by one by those
+/// who ask for none; see docs/performance.md.
+const AHEAD: u64 = 8;
+
+fn prefetch_ahead<S: Store + ?Sized>(shape: &Shape, store: &S, position: u64) {
+    prefetch_to_write(shape.word(store, position.wrapping_add(AHEAD)));
+}
+
 /// Claims the next slot for writing.
 ///
 /// # Errors
@@ -180,6 +189,7 @@ pub fn claim_to_write_ahead<S: Store + ?Sized>(
     if word != free {
         return Err((position, word));
     }
+    prefetch_ahead(shape, store, position);
     // sync(slot-release): acquire half.
     // relaxed: a failure decides nothing.
     match slot.compare_exchange(free.0, held.word.0, Ordering::AcqRel, Ordering::Relaxed) {
@@ -387,6 +397,7 @@ impl Consumption {
         if word != committed {
             return Err(Look::Word { position, word });
         }
+        prefetch_ahead(shape, store, position);
         let mine = held.word.0;
         // sync(record-commit): acquire half.
         // relaxed: a failure decides nothing.
