@@ -200,8 +200,8 @@ pub fn signal_fence() {
     compiler_fence();
 }
 
-/// Asks the processor for the word's cache line and the one behind it, to be written to before long.
-/// A hint: it changes nothing, waits for nothing, and may be of any address.
+/// Asks the processor for the word's cache line and the one behind it, to be written to before
+/// long. A hint: it changes nothing and waits for nothing.
 ///
 /// [`core::arch`] has such a hint too, which asks for reading where the compiler does not know that
 /// the processor has the other; every x86-64 one has it or takes it for nothing (Intel SDM vol. 2,
