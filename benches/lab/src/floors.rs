@@ -5,12 +5,14 @@
 //! ring takes more than these is its own.
 
 mod blocks;
+mod exchange;
 mod lines;
 mod records;
 mod slots;
 mod system_call;
 
 pub use blocks::{Blocks, records_in_block};
+pub use exchange::Exchange;
 pub use lines::{Futex, Lines};
 pub use records::Records;
 pub use slots::Slots;

@@ -4,7 +4,7 @@ use super::{Choice, bench, busiest, distinct, size_of};
 use crate::contender;
 use crate::contender::{Conditions, Contender, Fault, Found};
 use crate::contenders::Bytes;
-use crate::floors::{Blocks, Futex, Lines, SystemCall, records_in_block};
+use crate::floors::{Blocks, Exchange, Futex, Lines, SystemCall, records_in_block};
 use crate::slices::{Bench, Floor};
 use crate::transport::Place;
 use crate::work::{Pattern, Waiting, Work};
@@ -151,6 +151,7 @@ pub(super) fn floors_themselves(choice: &Choice, cpus: &[usize]) -> [Bench; 2] {
             work: two_lines,
         }),
         floor("futex", trip(56, Waiting::Block)),
+        Box::new(Exchange),
         Box::new(SystemCall),
     ];
     let streams: Vec<Box<dyn Contender>> = vec![
