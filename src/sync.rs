@@ -209,7 +209,7 @@ pub fn signal_fence() {
 #[inline(always)]
 pub fn prefetch_to_write(word: &AtomicU64) {
     let line = core::ptr::from_ref(word);
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     // SAFETY: a prefetch reads and writes no memory, and faults at no address.
     unsafe {
         core::arch::asm!(
@@ -219,7 +219,7 @@ pub fn prefetch_to_write(word: &AtomicU64) {
             options(nostack, preserves_flags, readonly)
         );
     }
-    #[cfg(all(target_arch = "aarch64", not(loom)))]
+    #[cfg(all(target_arch = "aarch64", not(any(loom, miri))))]
     // SAFETY: as above.
     unsafe {
         core::arch::asm!(

@@ -99,7 +99,23 @@ fn while_unwinding_a_record_is_given_back_and_a_destructor_drains_all_of_the_rin
     assert!(unwound.is_err());
     // What a destructor has released does not count for the next panic.
     panic_at(&mut consumer, 8);
-    for tag in 8..16 {
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _drain = Drain(&mut consumer, 10);
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    // Nor does it for what was only looked at since.
+    assert_eq!(consumer.try_peek_run(u64::MAX).unwrap().bytes(), 6 * 16);
+    producer.try_push(16, b"alike").unwrap();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let record = consumer.try_read().unwrap();
+        assert_eq!(record.tag(), 16);
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(consumer.released_records(), 10);
+    consumer.rewind();
+    for tag in 10..17 {
         assert_eq!(consumer.try_read().unwrap().tag(), tag);
     }
     assert_eq!(consumer.try_read().unwrap_err(), TryReadError::Empty);

@@ -15,7 +15,8 @@
 //! or the sleeper's second look sees what was published. In the first case the count has changed
 //! before the kernel compares, and `FUTEX_WAIT` returns at once, or the sleeper is already queued
 //! and is woken. If the exchange fails, another waker has just done both: a sleeper that armed
-//! after that exchange also looked after this waker's publication.
+//! after that exchange also looked after this waker's publication. Or bit 1 was set meanwhile,
+//! which is never taken back: then the exchange is tried once more.
 //!
 //! # Pairing
 //! - `sleep-wake`: [`light_barrier`] after the publication -> the sleeper's heavy barrier before
@@ -44,6 +45,13 @@ pub fn fence_for_real(word: &AtomicU32) {
     word.fetch_or(FENCES, Ordering::Relaxed);
 }
 
+/// Counts a wake-up, whoever sleeps; the caller wakes them.
+pub fn count_wake_up(word: &AtomicU32) {
+    // sync(sleep-wake): release half. Whoever arms after this and looks again sees what came
+    // before it.
+    word.fetch_add(WAKE_UP, Ordering::Release);
+}
+
 /// The waker's side, called after each publication: whether the caller has to wake the sleepers.
 #[inline(always)]
 #[must_use = "sleepers must be woken"]
@@ -63,8 +71,17 @@ fn take_sleepers_slow(word: &AtomicU32, mut seen: u32) -> bool {
         // relaxed: as in the straight line, behind a fence of its own.
         seen = word.load(Ordering::Relaxed);
     }
-    let woken = (seen & !SLEEPING).wrapping_add(WAKE_UP);
-    // relaxed: only the value counts, which the kernel compares.
-    let taken = || word.compare_exchange(seen, woken, Ordering::Relaxed, Ordering::Relaxed);
-    seen & SLEEPING != 0 && taken().is_ok()
+    if seen & SLEEPING == 0 {
+        return false;
+    }
+    let take = |seen: u32| {
+        let taken = (seen & !SLEEPING).wrapping_add(WAKE_UP);
+        // relaxed: only the value counts, which the kernel compares.
+        word.compare_exchange(seen, taken, Ordering::Relaxed, Ordering::Relaxed)
+    };
+    match take(seen) {
+        // Switched on just now, by somebody who wakes nobody; it is never switched off.
+        Err(now) if now == seen | FENCES => take(now).is_ok(),
+        taken => taken.is_ok(),
+    }
 }

@@ -117,6 +117,8 @@ pub enum Gone {
 /// # Safety
 /// - [`word`](Self::word) and [`bytes`](Self::bytes) check their arguments in every build and
 ///   panic rather than leave the data area.
+/// - [`bytes_around`](Self::bytes_around) is always the same power of two, 8 at least and the size
+///   of the area at most; [`word_around`](Self::word_around) stays inside.
 /// - What they return stays valid, and at the same address, for as long as the store is borrowed.
 /// - `word(o)` is the same word for all stores of one ring in all processes.
 pub unsafe trait Store {

@@ -87,15 +87,21 @@ mod tests {
     use crate::layout::EventLine;
     use crate::protocol::{Store, event, switches};
     use crate::sync::Ordering::Relaxed;
-    use crate::{TryClaimError, TryReadError, spsc};
+    use crate::{TryClaimError, TryReadError, spsc, wait};
 
-    fn sleepers_are_taken_once(event: &EventLine) {
+    fn sleepers_are_taken_once(event: &EventLine, fenced: bool) {
+        assert_eq!(event.word.load(Relaxed) & 2 != 0, fenced);
         assert!(!event::take_sleepers(&event.word), "nobody sleeps");
         let armed = event::arm(&event.word);
         assert_eq!(event.word.load(Relaxed), armed);
         assert!(event::take_sleepers(&event.word));
         assert_ne!(event.word.load(Relaxed), armed, "a sleeper would sleep on");
         assert!(!event::take_sleepers(&event.word));
+        let armed = event::arm(&event.word);
+        wait::wake_all(event);
+        assert_ne!(event.word.load(Relaxed), armed, "a sleeper would sleep on");
+        assert!(event::take_sleepers(&event.word), "one wake-up too many");
+        assert_eq!(event.word.load(Relaxed) & 2 != 0, fenced);
     }
 
     #[test]
@@ -110,8 +116,7 @@ mod tests {
                 producer.try_push(tag, &[7; 100]).unwrap();
                 assert_eq!(consumer.try_pop(&mut payload), Ok(tag));
             }
-            sleepers_are_taken_once(&control.items);
-            sleepers_are_taken_once(&control.space);
+            sleepers_are_taken_once(&control.items, fenced);
             producer.close();
             assert_eq!(producer.try_push(0, b""), Err(TryClaimError::Closed));
             assert_eq!(consumer.try_pop(&mut payload), Err(TryReadError::Closed));
@@ -119,6 +124,8 @@ mod tests {
             producer.reopen();
             producer.try_push(3, b"").unwrap();
             assert_eq!(consumer.try_pop(&mut payload), Ok(3));
+            sleepers_are_taken_once(&control.items, fenced);
+            sleepers_are_taken_once(&control.space, fenced);
             switches::fence_for_real(&*attachment);
         }
     }
@@ -128,13 +135,15 @@ mod tests {
     fn wake_ups_are_counted_round_and_round() {
         let (producer, _consumer) = spsc::Options::new(4096).heap().unwrap();
         let word = &producer.participant().store().control().items.word;
-        word.store(!3, Relaxed);
-        sleepers_are_taken_once(&producer.participant().store().control().items);
-        assert_eq!(word.load(Relaxed), 0);
-        word.store(!1, Relaxed);
-        assert!(!event::take_sleepers(word));
-        event::arm(word);
-        assert!(event::take_sleepers(word));
-        assert_eq!(word.load(Relaxed), 2);
+        for fences in [0, 2] {
+            word.store(!3 | fences, Relaxed);
+            assert!(!event::take_sleepers(word));
+            event::arm(word);
+            assert!(event::take_sleepers(word));
+            assert_eq!(word.load(Relaxed), fences);
+            word.store(!2 | fences, Relaxed);
+            event::count_wake_up(word);
+            assert_eq!(word.load(Relaxed), fences | 1);
+        }
     }
 }

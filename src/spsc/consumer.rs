@@ -114,23 +114,24 @@ impl<A: Attachment> Consumer<A> {
     /// The same where the straight line has ended at a header.
     #[inline(never)]
     fn try_find_unlike(&mut self, header: u64) -> Result<Found, TryReadError> {
-        let Self {
-            participant,
-            shape,
-            reader,
-            unwinding,
-        } = self;
-        let read = reader.read_unlike(shape, participant.store(), header);
-        *unwinding = std::thread::panicking();
-        if *unwinding {
-            reader.take_the_long_way();
-        }
+        let store = self.participant.store();
+        let read = self.reader.read_unlike(&self.shape, store, header);
+        self.ask_whether_it_unwinds();
+        let (participant, shape) = (&self.participant, &self.shape);
         match read {
             Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
             Err(refusal) if participant.is_whole() => {
-                Err(refused(participant, shape, reader, refusal))
+                Err(refused(participant, shape, &mut self.reader, refusal))
             }
             _ => Err(participant.gone()),
+        }
+    }
+
+    /// After each read that takes the long way; see [`drop_in_panic`](Self::drop_in_panic).
+    fn ask_whether_it_unwinds(&mut self) {
+        self.unwinding = std::thread::panicking();
+        if self.unwinding {
+            self.reader.take_the_long_way();
         }
     }
 
@@ -425,7 +426,9 @@ impl<A: ZeroCopy> Consumer<A> {
             return Err(self.participant.gone());
         }
         let store = self.participant.store();
-        let run = match self.reader.read_run(&self.shape, store, max_bytes) {
+        let read = self.reader.read_run(&self.shape, store, max_bytes);
+        self.ask_whether_it_unwinds();
+        let run = match read {
             Ok((start, end)) => Run { start, end },
             Err(_) if !self.participant.is_whole() => return Err(self.participant.gone()),
             Err(ReadRefusal::Damaged(damage)) => return Err(TryReadError::Damaged(damage)),

@@ -1,13 +1,11 @@
 //! The three system calls of waiting: futex wait, futex wake, membarrier. Under loom, their models.
 
 use crate::layout::EventLine;
-use crate::sync::Ordering;
+use crate::protocol::event;
 
 /// Wakes everybody who sleeps on the event or is about to, without asking whether anybody does.
 pub(crate) fn wake_all(event: &EventLine) {
-    // sync(sleep-wake): release half. Whoever arms after this and looks again sees what came
-    // before it. Adding 2 keeps bit 0.
-    event.word.fetch_add(2, Ordering::Release);
+    event::count_wake_up(&event.word);
     wake_sleepers(event);
 }
 

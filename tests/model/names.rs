@@ -31,7 +31,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 22] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 23] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -164,8 +164,9 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 22] = [
     (
         FUTEX,
         "pub(crate) fn wake_all(",
-        &["word.fetch_add(", "wake_sleepers("],
+        &["event::count_wake_up(", "wake_sleepers("],
     ),
+    (EVENT, "pub fn count_wake_up(", &["word.fetch_add(WAKE_UP"]),
 ];
 
 /// The first of `steps` that does not follow on those before it in the function's body.

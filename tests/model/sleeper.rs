@@ -13,8 +13,8 @@
 //! A waker that dies may leave its waiters to their bound. Or there are menders, and sleepers that
 //! have no bound, as whoever waits on a descriptor: see [`super::sleeper_mender`].
 //!
-//! Not modelled: the wrap of the count, the ring itself (a count of records), reordering by other
-//! machines.
+//! Not modelled: the wrap of the count, the bit that has wakers fence, the ring itself (a count of
+//! records), reordering by other machines.
 //!
 //! # How it maps to `src/protocol/event.rs`
 //! `Arm` is `arm`; `LookAtWord` and `Exchange` are `take_sleepers` and its slow path; `Wake` is the

@@ -353,7 +353,8 @@ impl Reader {
         records
     }
 
-    /// Goes back before the last record that was read, once.
+    /// Goes back before the last record that was read, once; directly after it was, before a
+    /// [`look`](Self::look) at the next one.
     pub fn unread<S: Store + ?Sized>(&mut self, store: &S) {
         if self.span == NO_SPAN {
             return; // Nothing was read since it went back.

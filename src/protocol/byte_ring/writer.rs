@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! 1. What lies between the staged end and `limit` ends at or before the ring's end, and a header
-//!    behind it at or before the head that was seen last, a ring's length further. So whatever the
-//!    words of the ring say, a span that is claimed lies inside it.
+//!    behind it at or before the head that was known when it was set, a ring's length further. So
+//!    whatever the words of the ring say, a span that is claimed lies inside it.
 
 #[cfg(not(loom))]
 use super::Records;
