@@ -25,6 +25,10 @@ mod real {
     const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
     /// MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED of the same.
     const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
+    /// MEMBARRIER_CMD_PRIVATE_EXPEDITED of the same.
+    const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
+    /// MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED of the same.
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
 
     /// Sleeps while the event word is `armed`, for `timeout` at most. Returns false on a time-out.
     pub(crate) fn sleep(event: &EventLine, armed: u32, timeout: Duration) -> bool {
@@ -55,13 +59,18 @@ mod real {
 
     /// Makes every processor that runs a participant execute a full barrier. False if the kernel
     /// does not offer it here.
+    ///
+    /// Of other processes the kernel asks what each processor has noted of the one that it runs, of
+    /// this one what it runs. The note may be older than the registration: a processor that ran
+    /// this process before, and nothing but the kernel since, keeps it. So threads of one process
+    /// are told by the second call.
     pub(crate) fn heavy_barrier() -> bool {
-        membarrier(GLOBAL_EXPEDITED)
+        membarrier(GLOBAL_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
     }
 
-    /// Lets this process take part in others' heavy barriers.
+    /// Lets this process take part in heavy barriers.
     pub(crate) fn register_barrier() -> bool {
-        membarrier(REGISTER_GLOBAL_EXPEDITED)
+        membarrier(REGISTER_GLOBAL_EXPEDITED) && membarrier(REGISTER_PRIVATE_EXPEDITED)
     }
 
     fn membarrier(command: libc::c_int) -> bool {
