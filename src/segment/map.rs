@@ -235,8 +235,8 @@ impl<'m> Near<'m> {
     /// The word on which a position of a stream falls that goes round in the data area.
     #[inline]
     fn word_around(self, position: u64) -> &'m AtomicU64 {
-        // SAFETY: the bits of `around` are those of the offset of the last word that lies before a
-        // power of two which is at most the area's size.
+        // SAFETY: `around` is the offset of the last word before a power of two that is at most the
+        // area's size (`Map::new`), and so has every bit that a word's offset below it may have.
         unsafe { self.word_inside(position & self.around) }
     }
 

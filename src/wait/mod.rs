@@ -11,7 +11,8 @@
 //! # Pairing
 //! - `sleep-wake`: [`heavy_barrier`] after [`arm`](crate::protocol::event::arm) -> the waker's
 //!   `light_barrier`. membarrier(2), GLOBAL_EXPEDITED, makes every processor that runs a registered
-//!   process execute a full barrier, so that the waker needs none of its own.
+//!   process execute a full barrier, so that the waker needs none of its own. Threads of this
+//!   process are reached by PRIVATE_EXPEDITED as well; see `heavy_barrier` for why.
 //!
 //! # After a crash
 //! Nothing of this lives in the file but the event word; see its module.
