@@ -11,7 +11,7 @@ use crate::layout::{EMPTY, RELEASED};
 use crate::protocol::slot_ring::{self, Consumption, Held, Look, Refusal, Shape};
 use crate::protocol::{Attachment, Gone, Store, ZeroCopy, copy, recovery, switches};
 use crate::sync::ReadLease;
-use crate::wait::Wait;
+use crate::wait::{Deadline, How, Wait};
 
 /// Reads records from an MPMC slot ring.
 ///
@@ -159,7 +159,8 @@ impl<A: Attachment> Consumer<A> {
             Err(error) => error,
         };
         let mut outcome = Ok((0, 0));
-        let held = self.wait_for_record(wait, error, &mut outcome);
+        let (how, deadline) = wait.parts();
+        let held = self.wait_for_record(how, deadline, error, &mut outcome);
         outcome.map(|(tag, len)| (held, tag, len))
     }
 
@@ -168,10 +169,12 @@ impl<A: Attachment> Consumer<A> {
     #[inline(never)]
     fn wait_for_record(
         &self,
-        wait: Wait,
+        how: How,
+        deadline: Deadline,
         error: TryReadError,
         outcome: &mut Result<(u32, u32), ReadError>,
     ) -> Held {
+        let wait = Wait::of_parts(how, deadline);
         let waited = self
             .participant
             .wait_for(Side::Items, wait, error, || self.try_hold());

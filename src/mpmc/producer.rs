@@ -11,7 +11,7 @@ use crate::layout::{COMMITTED, FULL};
 use crate::protocol::slot_ring::{self, Held, Refusal, Shape, Word};
 use crate::protocol::{Attachment, Store, ZeroCopy, copy, recovery, switches};
 use crate::sync::WriteLease;
-use crate::wait::Wait;
+use crate::wait::{Deadline, How, Wait};
 
 /// Writes records into an MPMC slot ring.
 ///
@@ -152,7 +152,8 @@ impl<A: Attachment> Producer<A> {
             Err(error) => error,
         };
         let mut outcome = Ok(());
-        let held = self.wait_for_slot(len, wait, error, &mut outcome);
+        let (how, deadline) = wait.parts();
+        let held = self.wait_for_slot(len, how, deadline, error, &mut outcome);
         outcome.map(|()| held)
     }
 
@@ -166,14 +167,17 @@ impl<A: Attachment> Producer<A> {
     fn wait_for_slot(
         &self,
         len: usize,
-        wait: Wait,
+        how: How,
+        deadline: Deadline,
         error: TryClaimError,
         outcome: &mut Result<(), ClaimError>,
     ) -> Held {
+        let wait = Wait::of_parts(how, deadline);
         let room = MOST_ROOM.min(self.slots() / 4);
         let mut looks = wait.looks_for_room();
         let waited = self.participant.wait_for(Side::Space, wait, error, || {
-            if looks > 0 && !slot_ring::has_room(&self.shape, self.participant.store(), room) {
+            let store = self.participant.store();
+            if looks > 0 && !slot_ring::has_room(&self.shape, store, room) {
                 looks -= 1;
                 return Err(TryClaimError::Full);
             }

@@ -10,7 +10,7 @@ use crate::layout::{EMPTY, REDELIVERED};
 use crate::protocol::byte_ring::{self, Found, ReadRefusal, Reader, Shape};
 use crate::protocol::{Attachment, Damage, Gone, Owner, Store, ZeroCopy, copy, switches};
 use crate::sync::ReadLease;
-use crate::wait::{self, Wait};
+use crate::wait::{self, Deadline, How, Wait};
 
 /// Reads records from an SPSC byte ring.
 ///
@@ -141,7 +141,8 @@ impl<A: Attachment> Consumer<A> {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        self.wait_for_record(wait, error)?;
+        let (how, deadline) = wait.parts();
+        self.wait_for_record(how, deadline, error)?;
         self.try_find().map_err(|error| match error.into_final() {
             Some(error) => error,
             None => ReadError::Damaged(gone_again()),
@@ -152,7 +153,13 @@ impl<A: Attachment> Consumer<A> {
     /// through memory.
     #[cold]
     #[inline(never)]
-    fn wait_for_record(&mut self, wait: Wait, error: TryReadError) -> Result<(), ReadError> {
+    fn wait_for_record(
+        &mut self,
+        how: How,
+        deadline: Deadline,
+        error: TryReadError,
+    ) -> Result<(), ReadError> {
+        let wait = Wait::of_parts(how, deadline);
         let Self {
             participant,
             shape,

@@ -13,7 +13,12 @@ use crate::protocol::byte_ring;
 use crate::protocol::byte_ring::{Shape, Span, WriteRefusal, Writer};
 use crate::protocol::{Attachment, Damage, Owner, Store, ZeroCopy, copy, switches};
 use crate::sync::WriteLease;
-use crate::wait::{self, Wait};
+use crate::wait::{self, Deadline, How, Wait};
+
+/// Bytes that a producer waits for in a full ring, if they are not more than a quarter of it.
+const MOST_ROOM: u64 = 128 << 10;
+/// Bytes that a consumer reads in a nanosecond at most.
+const BYTES_A_NS: u64 = 16;
 
 /// Writes records into an SPSC byte ring.
 ///
@@ -111,7 +116,8 @@ impl<A: Attachment> Producer<A> {
             Ok(span) => return Ok(span),
             Err(error) => error,
         };
-        self.wait_for_span(len, wait, error)?;
+        let (how, deadline) = wait.parts();
+        self.wait_for_span(len, how, deadline, error)?;
         self.try_span(len)
             .map_err(|error| match error.into_final() {
                 Some(error) => error,
@@ -121,20 +127,45 @@ impl<A: Attachment> Producer<A> {
 
     /// Waits until a span can be claimed, and leaves it to the straight line, whose mark is the
     /// same: what a call returns goes through memory.
+    ///
+    /// A full ring has records enough to read, so nobody is kept waiting by a producer that waits
+    /// for more than one record's room. One that takes each as it comes free follows the consumer
+    /// from line to line. And each look at the head takes its line from the consumer, who stores
+    /// there with every release: so there is a look when the room may have come, not before.
     #[cold]
     #[inline(never)]
     fn wait_for_span(
         &mut self,
         len: usize,
-        wait: Wait,
+        how: How,
+        deadline: Deadline,
         error: TryClaimError,
     ) -> Result<(), ClaimError> {
+        let wait = Wait::of_parts(how, deadline);
         let Self {
             participant,
             shape,
             writer,
         } = self;
+        let room = MOST_ROOM.min(shape.capacity() / 4);
+        // Looks for room end when most of it is there or the consumer has read too little since the
+        // last one: after eight of them at most, so that no sleep follows one.
+        let enough = room / 8;
+        let mut hoped_for = if wait.looks_for_room() > 0 {
+            u64::MAX
+        } else {
+            0
+        };
         participant.wait_for(Side::Space, wait, error, || {
+            if hoped_for > enough {
+                let missing = writer.missing_room(shape, participant.store(), room);
+                if missing > enough && missing <= hoped_for {
+                    hoped_for = missing - missing / 4;
+                    wait::spin_for_ns(missing / BYTES_A_NS);
+                    return Err(TryClaimError::Full);
+                }
+                hoped_for = 0;
+            }
             try_span(participant, shape, writer, len).map(drop)
         })
     }

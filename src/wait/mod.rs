@@ -74,12 +74,18 @@ const LOOKS_PER_CLOCK: u64 = 32;
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
     how: How,
-    #[cfg(not(loom))]
-    deadline: Option<Instant>,
+    deadline: Deadline,
 }
 
+/// Until when, if that is limited.
+#[cfg(not(loom))]
+pub(crate) type Deadline = Option<Instant>;
+/// There is no time under loom.
+#[cfg(loom)]
+pub(crate) type Deadline = Option<core::convert::Infallible>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+pub(crate) enum How {
     Spin,
     Yield,
     Block,
@@ -105,7 +111,6 @@ impl Wait {
     fn of(how: How) -> Self {
         Self {
             how,
-            #[cfg(not(loom))]
             deadline: None,
         }
     }
@@ -131,6 +136,17 @@ impl Wait {
 }
 
 impl Wait {
+    /// As arguments that go in registers. The whole would go through memory, where a call's
+    /// straight line puts it for a wait that almost never comes.
+    #[inline(always)]
+    pub(crate) fn parts(self) -> (How, Deadline) {
+        (self.how, self.deadline)
+    }
+
+    pub(crate) fn of_parts(how: How, deadline: Deadline) -> Self {
+        Self { how, deadline }
+    }
+
     /// How many looks may be for more room than a record needs: none that a sleep follows. Loom
     /// sleeps at once.
     pub(crate) fn looks_for_room(self) -> u64 {
@@ -242,6 +258,20 @@ impl<'w> Waiter<'w> {
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
+
+/// Lets so much time pass, or a little more.
+#[cfg(not(loom))]
+#[expect(clippy::disallowed_methods, reason = "this file may read the clock")]
+pub(crate) fn spin_for_ns(time: u64) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_nanos(time) {
+        spin_hint();
+    }
+}
+
+/// There is no time under loom.
+#[cfg(loom)]
+pub(crate) fn spin_for_ns(_time: u64) {}
 
 /// Announces a sleeper and makes sure that every waker sees it. The caller looks again before it
 /// sleeps on the value returned.

@@ -180,6 +180,15 @@ impl Writer {
         Ok(Span { record })
     }
 
+    /// Bytes that the consumer has yet to release until there are `room` free ones behind what is
+    /// staged: a hint, and nothing is claimed.
+    pub fn missing_room<S: Store + ?Sized>(&self, shape: &Shape, store: &S, room: u64) -> u64 {
+        // relaxed: a hint.
+        let head = store.control().head.position.load(Ordering::Relaxed);
+        let used = self.staged_end().wrapping_sub(head).saturating_add(HEADER);
+        used.saturating_add(room).saturating_sub(shape.capacity())
+    }
+
     /// Bytes between a staged end and the limit there (INV-1).
     fn room_at(&self, shape: &Shape, end: u64) -> u64 {
         let used = end.wrapping_sub(self.head).saturating_add(HEADER);
