@@ -123,26 +123,24 @@ fn a_deadline_ends_a_wait_on_time_and_never_early() {
 /// Whoever waits in a full ring hopes for room for many records, and takes what there is.
 #[test]
 fn room_for_one_record_ends_a_wait() {
-    fn of(place: &Place, mut producer: impl Push, mut consumer: impl Pop) {
-        for (name, way) in ways() {
-            while producer.try_push(1).is_ok() {}
-            thread::scope(|scope| {
-                let waiter = scope.spawn(|| producer.push(1, way.for_at_most(PATIENCE)));
-                place.until_refused(Role::Producer);
-                // At the ring's end a record takes the rest of it as well.
-                consumer.try_pop().unwrap();
-                consumer.try_pop().unwrap();
-                assert_eq!(waiter.join().unwrap(), Ok(()), "{name}");
-            });
-        }
+    fn of(place: &Place, way: Wait, mut producer: impl Push + 'static, mut consumer: impl Pop) {
+        while producer.try_push(1).is_ok() {}
+        let waiter = thread::spawn(move || producer.push(1, way.for_at_most(PATIENCE)));
+        place.until_refused(Role::Producer);
+        // At the ring's end a record takes the rest of it as well.
+        consumer.try_pop().unwrap();
+        consumer.try_pop().unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(()), "{way:?}");
     }
-    let (of_bytes, of_slots) = (Place::new(), Place::new());
-    let path = of_bytes.path();
-    spsc::Options::new(1 << 16).create(&path).unwrap();
-    of(&of_bytes, spsc_producer(&path), spsc_consumer(&path));
-    let path = of_slots.path();
-    mpmc::Options::new(64, 8).create(&path).unwrap();
-    of(&of_slots, mpmc_producer(&path), mpmc_consumer(&path));
+    for (_, way) in ways() {
+        let (bytes, slots) = (Place::new(), Place::new());
+        let path = bytes.path();
+        spsc::Options::new(1 << 16).create(&path).unwrap();
+        of(&bytes, way, spsc_producer(&path), spsc_consumer(&path));
+        let path = slots.path();
+        mpmc::Options::new(64, 8).create(&path).unwrap();
+        of(&slots, way, mpmc_producer(&path), mpmc_consumer(&path));
+    }
 }
 
 /// A waiter that nobody wakes goes on after its bound all the same, so a lost wake-up is no hang

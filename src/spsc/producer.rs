@@ -17,7 +17,8 @@ use crate::wait::{self, Deadline, How, Wait};
 
 /// Bytes that a producer waits for in a full ring, if they are not more than a quarter of it.
 const MOST_ROOM: u64 = 128 << 10;
-/// Bytes that a consumer reads in a nanosecond at most.
+/// Bytes in a nanosecond that are more than a consumer reads. One that releases them unread may be
+/// faster, and then waits for this producer for 8 µs at most.
 const BYTES_A_NS: u64 = 16;
 
 /// Writes records into an SPSC byte ring.
@@ -128,10 +129,10 @@ impl<A: Attachment> Producer<A> {
     /// Waits until a span can be claimed, and leaves it to the straight line, whose mark is the
     /// same: what a call returns goes through memory.
     ///
-    /// A full ring has records enough to read, so nobody is kept waiting by a producer that waits
-    /// for more than one record's room. One that takes each as it comes free follows the consumer
-    /// from line to line. And each look at the head takes its line from the consumer, who stores
-    /// there with every release: so there is a look when the room may have come, not before.
+    /// A full ring has records enough to read, so a consumer is not kept waiting by a producer that
+    /// waits for more than one record's room. One that takes each as it comes free follows the
+    /// consumer from line to line. And each look at the head takes its line from the consumer, who
+    /// stores there with every release: so there is a look when the room may have come, not before.
     #[cold]
     #[inline(never)]
     fn wait_for_span(
@@ -149,13 +150,10 @@ impl<A: Attachment> Producer<A> {
         } = self;
         let room = MOST_ROOM.min(shape.capacity() / 4);
         // Looks for room end when most of it is there or the consumer has read too little since the
-        // last one: after eight of them at most, so that no sleep follows one.
+        // last one: after eight of them at most, so that no sleep follows one. They end at once if
+        // more is missing than all of it, which a head that is none can say.
         let enough = room / 8;
-        let mut hoped_for = if wait.looks_for_room() > 0 {
-            u64::MAX
-        } else {
-            0
-        };
+        let mut hoped_for = if wait.looks_for_room() > 0 { room } else { 0 };
         participant.wait_for(Side::Space, wait, error, || {
             if hoped_for > enough {
                 let missing = writer.missing_room(shape, participant.store(), room);
@@ -724,5 +722,24 @@ impl<A: ZeroCopy> DerefMut for BatchClaim<'_, A> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         self.inner.bytes_mut()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{ClaimError, TryClaimError, Wait};
+    use crate::sync::Ordering;
+
+    /// A hostile peer may store any head while a producer hopes for room.
+    #[test]
+    fn a_head_that_is_none_ends_the_hope_for_room() {
+        let (mut producer, _consumer) = crate::spsc::Options::new(4096).heap().unwrap();
+        while producer.try_push(0, &[0; 900]).is_ok() {}
+        let none = producer.writer.tail().wrapping_add(8);
+        // relaxed: one thread.
+        producer.head().store(none, Ordering::Relaxed);
+        let (how, deadline) = Wait::spin().parts();
+        let ended = producer.wait_for_span(900, how, deadline, TryClaimError::Full);
+        assert!(matches!(ended, Err(ClaimError::Damaged(_))), "{ended:?}");
     }
 }

@@ -181,7 +181,7 @@ impl Writer {
     }
 
     /// Bytes that the consumer has yet to release until there are `room` free ones behind what is
-    /// staged: a hint, and nothing is claimed.
+    /// staged: a hint, and nothing is claimed. More than `room` if the head is none.
     pub fn missing_room<S: Store + ?Sized>(&self, shape: &Shape, store: &S, room: u64) -> u64 {
         // relaxed: a hint.
         let head = store.control().head.position.load(Ordering::Relaxed);
