@@ -401,7 +401,8 @@ impl<A: ZeroCopy> Producer<A> {
         })
     }
 
-    /// Waits for space for a record of at most `len` bytes.
+    /// Waits for space for a record of at most `len` bytes; for some microseconds, if the ring is
+    /// full, for space for many.
     ///
     /// # Progress
     /// Blocks on the consumer. One that died is noticed, see [`peer`](Self::peer), but the ring

@@ -2,7 +2,8 @@
 //!
 //! As many bytes in as many lines as the slot ring's. Whoever wants a slot exchanges its word, so
 //! that nobody else has it, and stores the word again when done: that is the least for a ring whose
-//! claims say that they are taken. What the ring adds is left out: whose the claim is, what becomes
+//! claims say that they are taken. Each asks for the lines some slots further on, as the ring's
+//! ends do. What the ring adds is left out: whose the claim is, what becomes
 //! of it when that one dies, a record's length and tag, whether somebody sleeps.
 //!
 //! # Invariants
@@ -10,7 +11,7 @@
 //!    lap. Between two of these whoever exchanged the word has it.
 //! 2. All ends take slots in order of position; one that finds a slot taken goes on to the next.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 
 use crate::memory::Memory;
@@ -30,6 +31,8 @@ const WORDS: usize = 16;
 /// The hints have a page; two lines each, as neighbours are fetched together.
 const SLOTS: usize = 4096;
 const HINT_STRIDE: usize = 128;
+/// Slots between one that is taken and one whose lines are asked for.
+const AHEAD: u64 = 8;
 /// An end tells the others every so often how far it is.
 const TELLS: u64 = 16;
 
@@ -71,20 +74,25 @@ impl<'l> End<'l> {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
+    #[inline(always)]
+    fn offset(&self, position: u64) -> usize {
+        SLOTS + (position & (self.slots - 1)) as usize * self.stride
+    }
+
     /// Takes the next slot that is ready, if there is one: where it lies, and its word.
     #[inline(always)]
     fn take(&mut self) -> Option<(usize, u64)> {
         loop {
             let shift = self.slots.ilog2();
             let ready = (self.position >> shift) * STATES + self.wants;
-            #[expect(clippy::cast_possible_truncation, reason = "below the number of slots")]
-            let index = (self.position & (self.slots - 1)) as usize;
-            let offset = SLOTS + index * self.stride;
+            let offset = self.offset(self.position);
             let word = self.memory.word(offset);
             let found = word.load(Ordering::Acquire);
             if found < ready {
                 return None;
             }
+            ask_for_lines(self.memory.word(self.offset(self.position + AHEAD)));
             let taken = ready + TAKEN;
             let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
             self.position += 1;
@@ -109,6 +117,33 @@ impl<'l> End<'l> {
     fn give(&self, offset: usize, taken: u64) {
         self.memory.word(offset).store(taken + 1, Ordering::Release);
     }
+}
+
+/// Asks the processor for this line and the next, to be written to before long.
+#[inline(always)]
+fn ask_for_lines(word: &AtomicU64) {
+    let line = core::ptr::from_ref(word);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads and writes no memory, and faults at no address.
+    unsafe {
+        core::arch::asm!(
+            "prefetchw [{line}]",
+            "prefetchw [{line} + 64]",
+            line = in(reg) line,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!(
+            "prfm pstl1keep, [{line}]",
+            "prfm pstl1keep, [{line}, #64]",
+            line = in(reg) line,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    let _ = line;
 }
 
 impl<P: Payload> Transport<P> for Slots {
