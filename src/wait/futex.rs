@@ -62,8 +62,11 @@ mod real {
     ///
     /// Of other processes the kernel asks what each processor has noted of the one that it runs, of
     /// this one what it runs. The note may be older than the registration: a processor that ran
-    /// this process before, and nothing but the kernel since, keeps it. So threads of one process
-    /// are told by the second call.
+    /// that process before it attached, and nothing but the kernel since, keeps it and is passed
+    /// over for as long (Linux 6.18; `kernel/sched/membarrier.c` tells the processor on which a
+    /// process registers, and a switch from an idle one back to the same process tells nobody). So
+    /// threads of this process are told by the second call; and a sleeper that was missed by those
+    /// of others looks again before long.
     pub(crate) fn heavy_barrier() -> bool {
         membarrier(GLOBAL_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
     }

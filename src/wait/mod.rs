@@ -7,12 +7,16 @@
 //! 1. Nobody sleeps longer than [`BOUND`]: a waker that died between its publication and its system
 //!    call delays the others by that much and no more.
 //! 2. A time-out makes somebody look again. It never takes anything from anybody.
+//! 3. Whoever has armed sleeps for [`FIRST_BOUND`] at most and looks, before it sleeps for longer:
+//!    the heavy barrier may have passed over a processor (see there), whose stores can be seen by
+//!    then.
 //!
 //! # Pairing
 //! - `sleep-wake`: [`heavy_barrier`] after [`arm`](crate::protocol::event::arm) -> the waker's
 //!   `light_barrier`. membarrier(2), GLOBAL_EXPEDITED, makes every processor that runs a registered
 //!   process execute a full barrier, so that the waker needs none of its own. Threads of this
-//!   process are reached by PRIVATE_EXPEDITED as well; see `heavy_barrier` for why.
+//!   process are reached by PRIVATE_EXPEDITED as well; see `heavy_barrier` for why, and INV-3 for
+//!   those of others.
 //!
 //! # After a crash
 //! Nothing of this lives in the file but the event word; see its module.
@@ -50,6 +54,9 @@ use std::time::{Duration, Instant};
 /// Longest sleep.
 #[cfg(not(loom))]
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
+/// Longest sleep between arming and another look. Stores become visible within microseconds.
+#[cfg(not(loom))]
+pub(crate) const FIRST_BOUND: Duration = Duration::from_millis(1);
 
 /// Looks before the first yield: 0.3 to 2 µs, as long as a `PAUSE` takes here, and enough for a
 /// peer at work on another processor. One that waits for this processor gets it the sooner
@@ -151,8 +158,8 @@ impl Wait {
         Self { how, deadline }
     }
 
-    /// How many looks of an MPMC producer may be for more room than a record needs, and whether
-    /// one of SPSC may look for that at all: none that a sleep follows. Loom sleeps at once.
+    /// How many looks of an MPMC producer may be for more room than a record needs: none that a
+    /// sleep follows. Loom sleeps at once.
     pub(crate) fn looks_for_room(self) -> u64 {
         match self.how {
             _ if cfg!(loom) => 0,
@@ -169,6 +176,9 @@ pub(crate) struct Waiter<'w> {
     looks: u64,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
+    /// Whether it has slept on that word already, and looked behind that.
+    #[cfg(not(loom))]
+    has_settled: bool,
 }
 
 impl<'w> Waiter<'w> {
@@ -178,6 +188,8 @@ impl<'w> Waiter<'w> {
             event,
             looks: 0,
             armed: None,
+            #[cfg(not(loom))]
+            has_settled: false,
         }
     }
 
@@ -234,22 +246,30 @@ impl<'w> Waiter<'w> {
     }
 
     #[cfg(not(loom))]
-    fn sleep_bounded<A: Attachment>(&self, attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+    fn sleep_bounded<A: Attachment>(&mut self, attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+        let is_first = !core::mem::replace(&mut self.has_settled, false);
+        let bound = if is_first { FIRST_BOUND } else { BOUND };
         let timeout = self
             .remaining()
-            .map_or(BOUND, |remaining| remaining.min(BOUND));
+            .map_or(bound, |remaining| remaining.min(bound));
         if timeout.is_zero() {
             return Err(WaitEnd::TimedOut);
         }
-        let woken = sleep(self.event, armed, timeout);
-        match if woken { None } else { attachment.loss() } {
-            Some(loss) => Err(WaitEnd::Lost(loss)),
-            None => Ok(()),
+        if sleep(self.event, armed, timeout) {
+            return Ok(());
         }
+        if is_first {
+            self.has_settled = true;
+            self.armed = Some(armed);
+            return Ok(());
+        }
+        attachment
+            .loss()
+            .map_or(Ok(()), |loss| Err(WaitEnd::Lost(loss)))
     }
 
     #[cfg(loom)]
-    fn sleep_bounded<A: Attachment>(&self, _attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+    fn sleep_bounded<A: Attachment>(&mut self, _attachment: &A, armed: u32) -> Result<(), WaitEnd> {
         sleep(self.event, armed);
         Ok(())
     }
@@ -306,9 +326,49 @@ pub(crate) fn wake(event: &EventLine) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{Wait, WaitEnd, Waiter};
+    use super::{BOUND, Wait, WaitEnd, Waiter};
+    use crate::protocol::byte_ring::Writer;
+    use crate::protocol::recovery::Shape;
+    use crate::protocol::{Attachment as _, Store as _, event};
     use crate::spsc;
-    use std::time::Duration;
+    use crate::sync::Ordering::Relaxed;
+    use std::time::{Duration, Instant};
+
+    /// A barrier that passed over the producer's processor: the record comes behind the last look,
+    /// and nobody is woken.
+    #[test]
+    fn a_sleeper_that_was_missed_looks_again_before_long() {
+        const TURNS: usize = 11;
+        let (producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+        let attachment = producer.participant().attachment();
+        let store = attachment.store();
+        let Shape::Bytes(shape) = attachment.shape() else {
+            unreachable!("a ring of bytes")
+        };
+        let mut writer = Writer::resume(shape, store).unwrap();
+        let word = &store.control().items.word;
+        let late = (0..TURNS).filter(|_| {
+            let began = Instant::now();
+            std::thread::scope(|scope| {
+                let reading = scope.spawn(|| consumer.read(Wait::block()).map(drop));
+                while word.load(Relaxed) & 1 == 0 {
+                    std::hint::spin_loop();
+                }
+                let armed = Instant::now();
+                while armed.elapsed() < Duration::from_micros(300) {
+                    std::hint::spin_loop();
+                }
+                let span = writer.claim(shape, store, 8).unwrap();
+                writer.commit(shape, store, span, 0, 8);
+                reading.join().unwrap().unwrap();
+            });
+            assert!(event::take_sleepers(word), "somebody was woken");
+            began.elapsed() > BOUND / 2
+        });
+        // A publisher that is held up comes behind the first sleep.
+        let late = late.count();
+        assert!(late <= TURNS / 2, "{late} of {TURNS}");
+    }
 
     /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.
     #[test]

@@ -7,7 +7,9 @@
 //!
 //! # Why nothing is missed
 //! The handle arms (event word, heavy barrier), then looks at the ring again, then polls. Whatever
-//! is published after that look changes the word, and the helper signals. A waker that died between
+//! is published after that look changes the word, and the helper signals; what comes from a
+//! processor that the barrier passed over it finds soon after, by a look of its own (INV-3 of
+//! [`wait`](super)). A waker that died between
 //! its publication and its wake-up is recovered at the helper's bound, which wakes everybody; one
 //! that is stopped there is alive, so at each bound the helper glances at the ring as well
 //! ([`Glance`]). Only where somebody cannot use the asymmetric barrier does it signal at each
@@ -17,10 +19,11 @@ use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{BOUND, arm, sleep, wake_all};
+use super::{BOUND, FIRST_BOUND, arm, sleep, wake_all};
 use crate::handle::Side;
 use crate::layout::EventLine;
 use crate::protocol::glance::Glance;
@@ -44,7 +47,16 @@ struct Shared<A> {
 struct Orders {
     /// The event word to sleep on, and what the ring was like before it.
     armed: Option<(u32, Glance)>,
+    /// Whether nobody has slept on it yet.
+    is_new: bool,
     stop: bool,
+}
+
+/// What the helper is to sleep on, and for how long at most.
+struct Order {
+    armed: u32,
+    glance: Glance,
+    bound: Duration,
 }
 
 impl<A: Attachment> Shared<A> {
@@ -93,7 +105,10 @@ impl<A: Attachment> Helper<A> {
         );
         let glance = Glance::new(shape, store);
         let armed = arm(store, self.shared.event());
-        self.shared.orders().armed = Some((armed, glance));
+        let mut orders = self.shared.orders();
+        orders.armed = Some((armed, glance));
+        orders.is_new = true;
+        drop(orders);
         self.shared.changed.notify_one();
     }
 }
@@ -132,33 +147,51 @@ impl<A: Attachment> Drop for Helper<A> {
 
 /// The helper thread.
 fn watch<A: Attachment>(shared: &Shared<A>) {
-    while let Some((armed, glance)) = next_order(shared) {
-        if sleep(shared.event(), armed, BOUND) {
+    while let Some(order) = next_order(shared) {
+        let Order {
+            armed,
+            glance,
+            bound,
+        } = order;
+        if sleep(shared.event(), armed, bound) {
             signal(shared, armed);
             continue;
         }
         let attachment = &shared.attachment;
-        attachment.mend();
         let (shape, store) = (attachment.shape(), attachment.store());
+        let is_bound = bound == BOUND;
+        if is_bound {
+            attachment.mend();
+        }
         let may_go_on = match shared.side {
             Side::Items => glance.has_record(shape, store),
             Side::Space => glance.has_space(shape, store),
         };
-        if may_go_on || switches::has_real_fences(store) || attachment.loss().is_some() {
+        let must_look = || switches::has_real_fences(store) || attachment.loss().is_some();
+        if may_go_on || is_bound && must_look() {
             signal(shared, armed);
         }
     }
 }
 
 /// Waits until something is armed; `None` once the handle is gone.
-fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<(u32, Glance)> {
+fn next_order<A: Attachment>(shared: &Shared<A>) -> Option<Order> {
     let mut orders = shared.orders();
     loop {
         if orders.stop {
             return None;
         }
-        if let Some(armed) = orders.armed {
-            return Some(armed);
+        if let Some((armed, glance)) = orders.armed {
+            let bound = if core::mem::take(&mut orders.is_new) {
+                FIRST_BOUND
+            } else {
+                BOUND
+            };
+            return Some(Order {
+                armed,
+                glance,
+                bound,
+            });
         }
         orders = shared
             .changed
@@ -212,6 +245,19 @@ mod tests {
             let control = store.control();
             [&control.items, &control.space].map(|event| event.word.load(Relaxed))
         };
+
+        // One that the heavy barrier passed over: the helper looks again before long.
+        let (mut early, items) = (0, consumer.descriptor().unwrap());
+        for _ in 0..11 {
+            consumer.arm().unwrap();
+            let span = writer.claim(shape, store, 8).unwrap();
+            writer.commit(shape, store, span, 0, 8);
+            early += usize::from(is_readable(items, BOUND / 2));
+            while !is_readable(items, BOUND) {}
+            reader.read(shape, store).unwrap();
+            reader.release_all(store);
+        }
+        assert!(early > 5, "{early} of 11");
 
         consumer.arm().unwrap();
         producer.arm().unwrap();
