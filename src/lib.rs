@@ -43,6 +43,10 @@ pub use protocol::{
 };
 #[cfg(not(loom))]
 pub use segment::{Guarded, Location, Mapped, Untrusted};
+/// For bare loops beside the rings, which are to ask for lines as these do.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub use sync::prefetch_to_write;
 pub use wait::Wait;
 
 /// Under loom a handle lies on the heap unless it says otherwise.

@@ -207,7 +207,7 @@ pub fn signal_fence() {
 /// the processor has the other; every x86-64 one has it or takes it for nothing (Intel SDM vol. 2,
 /// PREFETCHW).
 #[inline(always)]
-pub fn prefetch_to_write(word: &AtomicU64) {
+pub fn prefetch_to_write<T>(word: &T) {
     let line = core::ptr::from_ref(word);
     #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     // SAFETY: a prefetch reads and writes no memory, and faults at no address.

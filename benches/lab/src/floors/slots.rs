@@ -3,16 +3,18 @@
 //! As many bytes in as many lines as the slot ring's. Whoever wants a slot exchanges its word, so
 //! that nobody else has it, and stores the word again when done: that is the least for a ring whose
 //! claims say that they are taken. Each asks for the lines some slots further on, as the ring's
-//! ends do. What the ring adds is left out: whose the claim is, what becomes
-//! of it when that one dies, a record's length and tag, whether somebody sleeps.
+//! ends do, by the same hint. What the ring adds is left out: whose the claim is, what becomes of
+//! it when that one dies, a record's length and tag, whether somebody sleeps.
 //!
 //! # Invariants
 //! 1. A slot goes through FREE, WRITING, FULL and READING of each lap, and then to FREE of the next
 //!    lap. Between two of these whoever exchanged the word has it.
 //! 2. All ends take slots in order of position; one that finds a slot taken goes on to the next.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use std::path::Path;
+
+use annulus::prefetch_to_write;
 
 use crate::memory::Memory;
 use crate::payload::Payload;
@@ -92,7 +94,7 @@ impl<'l> End<'l> {
             if found < ready {
                 return None;
             }
-            ask_for_lines(self.memory.word(self.offset(self.position + AHEAD)));
+            prefetch_to_write(self.memory.word(self.offset(self.position + AHEAD)));
             let taken = ready + TAKEN;
             let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
             self.position += 1;
@@ -117,33 +119,6 @@ impl<'l> End<'l> {
     fn give(&self, offset: usize, taken: u64) {
         self.memory.word(offset).store(taken + 1, Ordering::Release);
     }
-}
-
-/// Asks the processor for this line and the next, to be written to before long.
-#[inline(always)]
-fn ask_for_lines(word: &AtomicU64) {
-    let line = core::ptr::from_ref(word);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads and writes no memory, and faults at no address.
-    unsafe {
-        core::arch::asm!(
-            "prefetchw [{line}]",
-            "prefetchw [{line} + 64]",
-            line = in(reg) line,
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        core::arch::asm!(
-            "prfm pstl1keep, [{line}]",
-            "prfm pstl1keep, [{line}, #64]",
-            line = in(reg) line,
-            options(nostack, preserves_flags, readonly)
-        );
-    }
-    let _ = line;
 }
 
 impl<P: Payload> Transport<P> for Slots {
