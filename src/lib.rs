@@ -43,7 +43,7 @@ pub use protocol::{
 };
 #[cfg(not(loom))]
 pub use segment::{Guarded, Location, Mapped, Untrusted};
-/// For bare loops beside the rings, which are to ask for lines as these do.
+/// No part of the interface: for bare loops beside the rings, which ask for lines as these do.
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub use sync::prefetch_to_write;

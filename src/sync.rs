@@ -200,7 +200,7 @@ pub fn signal_fence() {
     compiler_fence();
 }
 
-/// Asks the processor for the word's cache line and the one behind it, to be written to before
+/// Asks the processor for the cache line of `word` and the one behind it, to be written to before
 /// long. A hint: it changes nothing and waits for nothing.
 ///
 /// [`core::arch`] has such a hint too, which asks for reading where the compiler does not know that

@@ -11,7 +11,9 @@
 //! - Waker: publish; light barrier; load the word; if bit 0 is set, clear it, count and wake
 //!   everybody ([`take_sleepers`]).
 //!
-//! The two barriers order store before load on both sides. So either the waker's load sees the bit,
+//! The two barriers order store before load on both sides, where the heavy one reaches the waker's
+//! processor; for one that it passes over, the sleeper looks once more a millisecond later (INV-3
+//! of [`wait`](crate::wait)). So either the waker's load sees the bit,
 //! or the sleeper's second look sees what was published. In the first case the count has changed
 //! before the kernel compares, and `FUTEX_WAIT` returns at once, or the sleeper is already queued
 //! and is woken. If the exchange fails, another waker has just done both: a sleeper that armed

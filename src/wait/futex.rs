@@ -57,8 +57,8 @@ mod real {
         );
     }
 
-    /// Makes every processor that runs a participant execute a full barrier. False if the kernel
-    /// does not offer it here.
+    /// Makes the processors that run a participant execute a full barrier, all that the kernel
+    /// knows of. False if it does not offer that here.
     ///
     /// Of other processes the kernel asks what each processor has noted of the one that it runs, of
     /// this one what it runs. The note may be older than the registration: a processor that ran
@@ -66,7 +66,9 @@ mod real {
     /// over for as long (Linux 6.18; `kernel/sched/membarrier.c` tells the processor on which a
     /// process registers, and a switch from an idle one back to the same process tells nobody). So
     /// threads of this process are told by the second call; and a sleeper that was missed by those
-    /// of others looks again before long.
+    /// of others looks again before long. A consumer that finds an SPSC ring closed has no second
+    /// look: if another one than the producer closed it, while that was about to commit on such a
+    /// processor, it may be told so before this last record, which stays for the next consumer.
     pub(crate) fn heavy_barrier() -> bool {
         membarrier(GLOBAL_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
     }

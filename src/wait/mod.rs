@@ -13,10 +13,10 @@
 //!
 //! # Pairing
 //! - `sleep-wake`: [`heavy_barrier`] after [`arm`](crate::protocol::event::arm) -> the waker's
-//!   `light_barrier`. membarrier(2), GLOBAL_EXPEDITED, makes every processor that runs a registered
-//!   process execute a full barrier, so that the waker needs none of its own. Threads of this
-//!   process are reached by PRIVATE_EXPEDITED as well; see `heavy_barrier` for why, and INV-3 for
-//!   those of others.
+//!   `light_barrier`. membarrier(2), GLOBAL_EXPEDITED, makes each processor that is known to run a
+//!   registered process execute a full barrier, so that the waker needs none of its own. Threads of
+//!   this process are reached by PRIVATE_EXPEDITED as well; see `heavy_barrier` for why, and INV-3
+//!   for those of others.
 //!
 //! # After a crash
 //! Nothing of this lives in the file but the event word; see its module.
@@ -54,7 +54,8 @@ use std::time::{Duration, Instant};
 /// Longest sleep.
 #[cfg(not(loom))]
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
-/// Longest sleep between arming and another look. Stores become visible within microseconds.
+/// Longest sleep between arming and another look. Stores that the heavy barrier did not reach have
+/// become visible by then: the longest that was inferred took more than 5 µs.
 #[cfg(not(loom))]
 pub(crate) const FIRST_BOUND: Duration = Duration::from_millis(1);
 
@@ -176,7 +177,7 @@ pub(crate) struct Waiter<'w> {
     looks: u64,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
-    /// Whether it has slept on that word already, and looked behind that.
+    /// Whether the first sleep on that word has timed out.
     #[cfg(not(loom))]
     has_settled: bool,
 }
@@ -242,7 +243,8 @@ impl<'w> Waiter<'w> {
             return Ok(false);
         };
         self.sleep_bounded(attachment, armed)?;
-        Ok(true)
+        // The first sleep and the one that goes on with it are one.
+        Ok(self.armed.is_none())
     }
 
     #[cfg(not(loom))]
@@ -252,20 +254,21 @@ impl<'w> Waiter<'w> {
         let timeout = self
             .remaining()
             .map_or(bound, |remaining| remaining.min(bound));
-        if timeout.is_zero() {
-            return Err(WaitEnd::TimedOut);
+        if !timeout.is_zero() {
+            if sleep(self.event, armed, timeout) {
+                return Ok(());
+            }
+            if is_first {
+                self.has_settled = true;
+                self.armed = Some(armed);
+                return Ok(());
+            }
         }
-        if sleep(self.event, armed, timeout) {
-            return Ok(());
+        match attachment.loss() {
+            Some(loss) => Err(WaitEnd::Lost(loss)),
+            None if timeout.is_zero() => Err(WaitEnd::TimedOut),
+            None => Ok(()),
         }
-        if is_first {
-            self.has_settled = true;
-            self.armed = Some(armed);
-            return Ok(());
-        }
-        attachment
-            .loss()
-            .map_or(Ok(()), |loss| Err(WaitEnd::Lost(loss)))
     }
 
     #[cfg(loom)]
@@ -352,7 +355,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let reading = scope.spawn(|| consumer.read(Wait::block()).map(drop));
                 while word.load(Relaxed) & 1 == 0 {
-                    std::hint::spin_loop();
+                    assert!(began.elapsed() < 100 * BOUND, "nobody falls asleep");
                 }
                 let armed = Instant::now();
                 while armed.elapsed() < Duration::from_micros(300) {

@@ -2,6 +2,7 @@
 
 use annulus::segment::{AttachError, Location, OpenError, inspect, remove};
 use annulus::{ClaimError, Loss, ReadError, TryReadError, Wait, mpmc, spsc};
+use std::time::Duration;
 
 use super::stage::{Child, alone, patiently, place};
 
@@ -147,6 +148,13 @@ fn a_waiter_is_told_that_another_file_has_its_name() {
             let error = consumer.read(patiently(Wait::block())).expect_err(what);
             assert_eq!(error, ReadError::Replaced, "{what}");
             assert_eq!(error.to_string(), "another file has the ring's name now");
+            // Also one who never sleeps for long.
+            let told = (0..1000).find_map(|_| {
+                let brief = Wait::block().for_at_most(Duration::from_micros(500));
+                let error = consumer.read(brief).expect_err(what);
+                (error != ReadError::TimedOut).then_some(error)
+            });
+            assert_eq!(told, Some(ReadError::Replaced), "{what}");
             // What is still in there can be had.
             producer.try_push(3, b"").expect("space");
             assert_eq!(consumer.try_read().expect("the record").tag(), 3);
