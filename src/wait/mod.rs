@@ -254,21 +254,21 @@ impl<'w> Waiter<'w> {
         let timeout = self
             .remaining()
             .map_or(bound, |remaining| remaining.min(bound));
-        if !timeout.is_zero() {
-            if sleep(self.event, armed, timeout) {
-                return Ok(());
-            }
-            if is_first {
-                self.has_settled = true;
-                self.armed = Some(armed);
-                return Ok(());
-            }
+        if !timeout.is_zero() && sleep(self.event, armed, timeout) {
+            return Ok(());
         }
-        match attachment.loss() {
-            Some(loss) => Err(WaitEnd::Lost(loss)),
-            None if timeout.is_zero() => Err(WaitEnd::TimedOut),
-            None => Ok(()),
+        // Before the next look: a file that was cut meanwhile is not touched.
+        if let Some(loss) = attachment.loss() {
+            return Err(WaitEnd::Lost(loss));
         }
+        if timeout.is_zero() {
+            return Err(WaitEnd::TimedOut);
+        }
+        if is_first {
+            self.has_settled = true;
+            self.armed = Some(armed);
+        }
+        Ok(())
     }
 
     #[cfg(loom)]

@@ -159,6 +159,11 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             continue;
         }
         let attachment = &shared.attachment;
+        // Before the ring is looked at: a file that was cut meanwhile is not touched.
+        if attachment.loss().is_some() {
+            signal(shared, armed);
+            continue;
+        }
         let (shape, store) = (attachment.shape(), attachment.store());
         if !is_first {
             attachment.mend();
@@ -167,8 +172,7 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             Side::Items => glance.has_record(shape, store),
             Side::Space => glance.has_space(shape, store),
         };
-        let must_look = || switches::has_real_fences(store) || attachment.loss().is_some();
-        if may_go_on || (!is_first && must_look()) {
+        if may_go_on || (!is_first && switches::has_real_fences(store)) {
             signal(shared, armed);
         }
     }

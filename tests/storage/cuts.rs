@@ -19,6 +19,7 @@ use annulus::{
     TryReadError, Wait, ZeroCopy, mpmc, spsc,
 };
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 
@@ -357,6 +358,40 @@ fn an_unguarded_one_dies_unless_it_is_asleep() {
             }
         }
         assert!(told > 0, "nobody who slept was told");
+    });
+}
+
+/// Its helper thread looks at the file before it looks at the ring.
+#[test]
+fn an_unguarded_epoll_loop_is_woken_by_the_cut() {
+    const TURNS: usize = 3;
+    // All that the handle needs to detach, and not the header that is looked at.
+    const LEFT: u64 = DATA + 32_768;
+    alone(|| {
+        let told = (0..TURNS).filter(|_| {
+            let (_directory, path) = place();
+            create_bytes(&path);
+            let mut child = Child::start(|talk| {
+                let consumer = Without::spsc_consumer(&path);
+                consumer.arm().expect("a helper");
+                talk.say("ready");
+                let descriptor = consumer.descriptor().expect("a helper");
+                let mut polled = [PollFd::new(descriptor, PollFlags::POLLIN)];
+                let ready = poll(&mut polled, PollTimeout::from(5000_u16));
+                assert_eq!(ready, Ok(1), "nobody was told");
+                assert_eq!(consumer.loss(), Some(Loss::CutShort(cut_short(LEFT))));
+            });
+            assert_eq!(child.talk.hear(), "ready");
+            let file = File::options().write(true).open(&path).expect("the ring");
+            file.set_len(LEFT).expect("shorter");
+            match child.end() {
+                WaitStatus::Exited(_, 0) => true,
+                // It may have been up for its look.
+                WaitStatus::Signaled(_, Signal::SIGBUS, _) => false,
+                status => panic!("{status:?}"),
+            }
+        });
+        assert!(told.count() > 0, "no loop was told");
     });
 }
 
