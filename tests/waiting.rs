@@ -733,8 +733,53 @@ fn traced_part() {
     }
 }
 
-fn trace(part: &str) -> std::collections::BTreeMap<u64, u64> {
-    let mut command = command("traced_part");
+/// Who closes the ring before the consumer, with its producer still there, looks at it twice.
+const CLOSERS: [&str; 3] = ["producer", "consumer", "earlier consumer"];
+
+/// Runs in the child whose system calls are counted; nothing when run by itself.
+#[test]
+fn traced_closing() {
+    let Ok(closer) = std::env::var("ANNULUS_TEST_TRACED") else {
+        return;
+    };
+    let place = Place::new();
+    let (mut producer, mut consumer) = Ring::SpscFile.pair(&place);
+    match closer.as_str() {
+        "producer" => producer.close(),
+        "consumer" => consumer.close(),
+        _ => {
+            consumer.close();
+            drop(consumer);
+            consumer = Box::new(spsc_consumer(&place.path()));
+        }
+    }
+    traced::mark();
+    assert_eq!(consumer.try_pop(), Err(TryReadError::Closed));
+    assert_eq!(consumer.try_pop(), Err(TryReadError::Closed));
+    traced::mark();
+    drop(producer);
+}
+
+/// The heavy barrier may pass over the processor of a producer that is about to commit; what its
+/// own close comes behind needs no other.
+#[test]
+fn every_processor_is_asked_once_where_a_consumer_closed_the_ring() {
+    alone(
+        "every_processor_is_asked_once_where_a_consumer_closed_the_ring",
+        || {
+            let barriers = CLOSERS.map(|closer| {
+                let calls = trace("traced_closing", closer);
+                calls[&libc::SYS_membarrier.cast_unsigned()]
+            });
+            let [by_producer, ..] = barriers;
+            let asked = by_producer + 1;
+            assert_eq!(barriers, [by_producer, asked, asked], "{CLOSERS:?}");
+        },
+    );
+}
+
+fn trace(test: &str, part: &str) -> std::collections::BTreeMap<u64, u64> {
+    let mut command = command(test);
     command
         .env("ANNULUS_TEST_TRACED", part)
         .stdout(std::process::Stdio::null());
@@ -746,7 +791,7 @@ fn no_system_call_is_made_when_nobody_sleeps() {
     alone("no_system_call_is_made_when_nobody_sleeps", || {
         for part in ["spsc", "mpmc"] {
             assert_eq!(
-                trace(part),
+                trace("traced_part", part),
                 [].into(),
                 "{part}: number and count of each call"
             );
@@ -754,7 +799,7 @@ fn no_system_call_is_made_when_nobody_sleeps() {
         // A processor that is taken away is a peer that stands still, which may be probed for its
         // death; but nobody sleeps, so nobody is woken.
         for part in ["spsc threads", "mpmc threads"] {
-            let calls = trace(part);
+            let calls = trace("traced_part", part);
             for call in [libc::SYS_futex, libc::SYS_membarrier] {
                 let count = calls
                     .get(&call.cast_unsigned())
@@ -770,7 +815,7 @@ fn no_system_call_is_made_when_nobody_sleeps() {
 #[test]
 fn one_system_call_wakes_a_sleeper() {
     alone("one_system_call_wakes_a_sleeper", || {
-        let calls = trace("mpmc sleeper");
+        let calls = trace("traced_part", "mpmc sleeper");
         let wakes = calls
             .get(&libc::SYS_futex.cast_unsigned())
             .copied()

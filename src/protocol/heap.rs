@@ -108,6 +108,7 @@ impl Attachment for Heap {
     type Near<'a> = &'a HeapRing;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
+    const IN_ONE_PROCESS: bool = true;
 
     fn store(&self) -> &HeapRing {
         &self.ring

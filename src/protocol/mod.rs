@@ -274,6 +274,9 @@ pub trait Attachment: Send + Sync + 'static {
     /// Whether a file that is cut short is noticed rather than fatal.
     const GUARDED: bool;
 
+    /// Whether all participants are threads of this process.
+    const IN_ONE_PROCESS: bool;
+
     /// Whether the handle may be used at all: false in a forked child, which has no mapping, and
     /// for good once a guarded one has lost part of its own.
     fn is_here(&self) -> bool;

@@ -135,6 +135,7 @@ impl Attachment for Mapped {
     type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
+    const IN_ONE_PROCESS: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
@@ -230,6 +231,7 @@ impl Attachment for Guarded {
     type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = true;
+    const IN_ONE_PROCESS: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {
@@ -333,6 +335,7 @@ impl Attachment for Untrusted {
     type Near<'a> = Near<'a>;
     const COPY_BY_WORDS: bool = true;
     const GUARDED: bool = false;
+    const IN_ONE_PROCESS: bool = false;
 
     #[inline]
     fn store(&self) -> &Map {

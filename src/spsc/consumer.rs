@@ -42,15 +42,20 @@ pub struct Consumer<A: Attachment = Mapped> {
     /// Whether the last record was read while its thread unwound, as far as is known; see
     /// [`drop_in_panic`](Self::drop_in_panic).
     unwinding: bool,
+    /// Whether somebody else than the producer may have closed the ring, and the producer not have
+    /// seen it: closed by this consumer, or before it attached.
+    close_in_doubt: bool,
 }
 
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
+        let close_in_doubt = switches::is_closed(attachment.store());
         Self {
             participant: Participant::new(attachment),
             shape,
             reader,
             unwinding: false,
+            close_in_doubt,
         }
     }
 
@@ -121,7 +126,14 @@ impl<A: Attachment> Consumer<A> {
         match read {
             Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
             Err(refusal) if participant.is_whole() => {
-                Err(refused(participant, shape, &mut self.reader, refusal))
+                let in_doubt = &mut self.close_in_doubt;
+                Err(refused(
+                    participant,
+                    shape,
+                    &mut self.reader,
+                    in_doubt,
+                    refusal,
+                ))
             }
             _ => Err(participant.gone()),
         }
@@ -164,10 +176,11 @@ impl<A: Attachment> Consumer<A> {
             participant,
             shape,
             reader,
+            close_in_doubt,
             ..
         } = self;
         participant.wait_for(Side::Items, wait, error, || {
-            look_for_one(participant, shape, reader)
+            look_for_one(participant, shape, reader, close_in_doubt)
         })
     }
 
@@ -278,9 +291,12 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// Ends the stream: the producer's further claims are refused. What is committed can still be
-    /// read.
+    /// read, and whatever the producer is about to commit; if it lives, this consumer is told
+    /// `Closed` some milliseconds later, when every processor has been asked (where the kernel
+    /// refuses to, once the producer has gone).
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
+            self.close_in_doubt = true;
             switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
@@ -293,12 +309,13 @@ fn look_for_one<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
+    close_in_doubt: &mut bool,
 ) -> Result<(), TryReadError> {
     let looked = reader.look(shape, participant.store());
     if !participant.is_whole() {
         return Err(participant.gone());
     }
-    looked.map_err(|refusal| refused(participant, shape, reader, refusal))
+    looked.map_err(|refusal| refused(participant, shape, reader, close_in_doubt, refusal))
 }
 
 /// No correct producer takes a header back.
@@ -315,11 +332,12 @@ fn refused<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
+    close_in_doubt: &mut bool,
     refusal: ReadRefusal,
 ) -> TryReadError {
     match refusal {
         ReadRefusal::Damaged(damage) => TryReadError::Damaged(damage),
-        ReadRefusal::Empty => empty_or_closed(participant, shape, reader),
+        ReadRefusal::Empty => empty_or_closed(participant, shape, reader, close_in_doubt),
     }
 }
 
@@ -328,6 +346,7 @@ fn empty_or_closed<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
+    close_in_doubt: &mut bool,
 ) -> TryReadError {
     let store = participant.store();
     participant.refused(EMPTY, reader.next().position());
@@ -335,10 +354,16 @@ fn empty_or_closed<A: Attachment>(
         return TryReadError::Empty;
     }
     // sync(close): release half.
-    let ordered = wait::heavy_barrier();
+    let mut ordered = wait::heavy_barrier();
     let attachment = participant.attachment();
     // Without the barrier only the absence of a producer tells that nothing is on its way.
     let idle = !attachment.is_alive(Owner::PRODUCER);
+    if *close_in_doubt && !idle && !A::IN_ONE_PROCESS {
+        // A processor that the heavy barrier passed over may be about to commit. Once is enough:
+        // from here on it sees the ring closed.
+        ordered = wait::global_barrier();
+        *close_in_doubt = !ordered;
+    }
     if (ordered || idle) && reader.drained(shape, store, idle) {
         TryReadError::Closed
     } else {
@@ -444,6 +469,7 @@ impl<A: ZeroCopy> Consumer<A> {
                     &self.participant,
                     &self.shape,
                     &mut self.reader,
+                    &mut self.close_in_doubt,
                 ));
             }
         };

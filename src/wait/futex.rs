@@ -10,10 +10,10 @@ pub(crate) fn wake_all(event: &EventLine) {
 }
 
 #[cfg(not(loom))]
-pub(crate) use real::{heavy_barrier, register_barrier, sleep, wake_sleepers};
+pub(crate) use real::{global_barrier, heavy_barrier, register_barrier, sleep, wake_sleepers};
 
 #[cfg(loom)]
-pub(crate) use model::{heavy_barrier, sleep, wake_sleepers};
+pub(crate) use model::{global_barrier, heavy_barrier, sleep, wake_sleepers};
 
 #[cfg(not(loom))]
 mod real {
@@ -21,7 +21,9 @@ mod real {
     use rustix::thread::futex;
     use std::time::Duration;
 
-    /// MEMBARRIER_CMD_GLOBAL_EXPEDITED of linux/membarrier.h.
+    /// MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+    const GLOBAL: libc::c_int = 1;
+    /// MEMBARRIER_CMD_GLOBAL_EXPEDITED of the same.
     const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
     /// MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED of the same.
     const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
@@ -65,12 +67,18 @@ mod real {
     /// that process before it attached, and nothing but the kernel since, keeps it and is passed
     /// over for as long (Linux 6.18; `kernel/sched/membarrier.c` tells the processor on which a
     /// process registers, and a switch from an idle one back to the same process tells nobody). So
-    /// threads of this process are told by the second call; and a sleeper that was missed by those
-    /// of others looks again before long. A consumer that finds an SPSC ring closed has no second
-    /// look: if another one than the producer closed it, while that was about to commit on such a
-    /// processor, it may be told so before this last record, which stays for the next consumer.
+    /// threads of this process are told by the second call; a sleeper that was missed by those of
+    /// others looks again before long; and who has no second look uses [`global_barrier`].
     pub(crate) fn heavy_barrier() -> bool {
         membarrier(GLOBAL_EXPEDITED) && membarrier(PRIVATE_EXPEDITED)
+    }
+
+    /// Waits until every processor has executed a full barrier, whatever it runs: 8 to 16 ms here.
+    /// False where the kernel refuses it: it does if any processor may run without a tick
+    /// (`nohz_full`).
+    #[cold]
+    pub(crate) fn global_barrier() -> bool {
+        membarrier(GLOBAL)
     }
 
     /// Lets this process take part in heavy barriers.
@@ -99,5 +107,9 @@ mod model {
     pub(crate) fn heavy_barrier() -> bool {
         crate::sync::full_fence();
         true
+    }
+
+    pub(crate) fn global_barrier() -> bool {
+        heavy_barrier()
     }
 }

@@ -41,7 +41,7 @@ pub(crate) use pollable::Helper;
 #[cfg(all(feature = "tokio", not(loom)))]
 pub(crate) use reactor::Reactor;
 
-pub(crate) use futex::{heavy_barrier, sleep, wake_all};
+pub(crate) use futex::{global_barrier, heavy_barrier, sleep, wake_all};
 
 use crate::error::WaitEnd;
 use crate::layout::EventLine;

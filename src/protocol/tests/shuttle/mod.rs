@@ -273,6 +273,7 @@ impl Attachment for Member {
     type Near<'a> = &'a HeapRing;
     const COPY_BY_WORDS: bool = false;
     const GUARDED: bool = false;
+    const IN_ONE_PROCESS: bool = true;
 
     fn store(&self) -> &HeapRing {
         &self.ring.memory
