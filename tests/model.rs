@@ -10,11 +10,12 @@
 //! | `explorer` | the search: safety in every state, and a way from every state to a good end |
 //! | `slot_ring` | MPMC: claim, commit, abort, release, requeue, close, recovery, late attach |
 //! | `byte_ring` | SPSC: publication, journals, restart, close |
+//! | `closing` | SPSC: who closes, with store buffers and barriers that pass over a processor |
 //! | `sleeper`, `sleeper_mender` | the event word, with store buffers; a waker that is recovered |
 //! | `names` | nothing: it holds the models' names against the code's |
 //!
-//! Steps take effect in one order for all, but for the store buffers of `sleeper`. What weaker
-//! memory adds is explored by loom on the code itself.
+//! Steps take effect in one order for all, but for the store buffers of `sleeper` and `closing`.
+//! What weaker memory adds is explored by loom on the code itself.
 #![expect(
     clippy::print_stdout,
     reason = "each test says how many states it visited"
@@ -23,6 +24,7 @@
 mod model {
     pub(crate) mod byte_ring;
     mod byte_ring_steps;
+    pub(crate) mod closing;
     pub(crate) mod explorer;
     pub(crate) mod names;
     pub(crate) mod sleeper;
@@ -566,6 +568,64 @@ mod bytes {
     }
 }
 
+mod closing {
+    use super::model::closing::{Closing, LATE, Mutant};
+    use super::{assert_sound, assert_violates};
+
+    /// Everybody closes, the consumer twice; the producer reopens; each dies once.
+    const CLOSING: Closing = Closing {
+        records: 3,
+        producer_closes: true,
+        consumer_closes: 2,
+        reopenings: 2,
+        producer_deaths: 1,
+        consumer_deaths: 1,
+        is_refused: false,
+        mutant: Mutant::Nothing,
+    };
+
+    #[test]
+    fn no_record_comes_behind_closed_whoever_closes_and_whomever_the_barrier_passes_over() {
+        assert_sound(&CLOSING);
+    }
+
+    #[test]
+    fn where_not_every_processor_can_be_asked_the_end_is_told_when_the_producer_has_left() {
+        let is_refused = true;
+        assert_sound(&Closing {
+            is_refused,
+            ..CLOSING
+        });
+    }
+
+    #[test]
+    fn a_producers_own_close_comes_behind_its_commits() {
+        assert_sound(&Closing {
+            consumer_closes: 0,
+            mutant: Mutant::TrustsTheHeavyBarrier,
+            ..CLOSING
+        });
+    }
+
+    #[test]
+    fn a_consumer_that_closed_must_ask_every_processor() {
+        let mutant = Mutant::TrustsTheHeavyBarrier;
+        assert_violates(&Closing { mutant, ..CLOSING }, LATE);
+    }
+
+    #[test]
+    fn and_again_when_it_has_closed_again() {
+        let mutant = Mutant::IsInDoubtOnlyOnce;
+        assert_violates(&Closing { mutant, ..CLOSING }, LATE);
+    }
+
+    #[test]
+    fn and_so_must_its_successor() {
+        let mutant = Mutant::SuccessorIsNotInDoubt;
+        assert_violates(&Closing { mutant, ..CLOSING }, LATE);
+    }
+}
+
 mod events {
     use super::model::sleeper::{Barrier, EventWord, Mutant};
     use super::{assert_sound, assert_violates};
@@ -578,6 +638,11 @@ mod events {
         sleeper_deaths: 1,
         mender_deaths: None,
         mutant: Mutant::Nothing,
+    };
+
+    const PASSING: EventWord = EventWord {
+        barrier: Barrier::PassesOver,
+        ..HEAVY
     };
 
     /// Sleepers without a bound, and menders, of whom one dies.
@@ -593,6 +658,25 @@ mod events {
     #[test]
     fn no_wake_up_is_lost_with_a_heavy_barrier_on_one_side() {
         assert_sound(&HEAVY);
+    }
+
+    /// membarrier(2) asks each processor what it has noted, which may be out of date.
+    #[test]
+    fn no_wake_up_is_lost_if_the_barrier_passes_over_somebody_and_the_first_sleep_is_brief() {
+        assert_sound(&PASSING);
+    }
+
+    #[test]
+    fn whoever_sleeps_long_at_once_relies_on_a_barrier_that_reaches_everybody() {
+        let long = EventWord {
+            mutant: Mutant::SleepsLongAtOnce,
+            ..PASSING
+        };
+        assert_violates(&long, LOST);
+        assert_sound(&EventWord {
+            barrier: Barrier::Heavy,
+            ..long
+        });
     }
 
     #[test]

@@ -11,6 +11,7 @@ const LEDGER: &str = include_str!("../../src/protocol/ledger.rs");
 const EVENT: &str = include_str!("../../src/protocol/event.rs");
 const SWITCHES: &str = include_str!("../../src/protocol/switches.rs");
 const RECOVERY: &str = include_str!("../../src/protocol/recovery.rs");
+const WAIT: &str = include_str!("../../src/wait/mod.rs");
 const FUTEX: &str = include_str!("../../src/wait/futex.rs");
 
 /// The states of a slot, as `slot_ring::word` declares them.
@@ -31,7 +32,7 @@ pub(crate) fn slot_states() -> Vec<(String, u8)> {
 }
 
 /// Each modelled function, and its steps in the order of the model.
-pub(crate) const STEPS: [(&str, &str, &[&str]); 23] = [
+pub(crate) const STEPS: [(&str, &str, &[&str]); 24] = [
     (
         RECOVERY,
         "pub fn recover<",
@@ -147,6 +148,7 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 23] = [
             "is_closed(store)",
             "heavy_barrier()",
             "is_alive(Owner::PRODUCER)",
+            "global_barrier()",
             "reader.drained(",
         ],
     ),
@@ -167,6 +169,16 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 23] = [
         &["event::count_wake_up(", "wake_sleepers("],
     ),
     (EVENT, "pub fn count_wake_up(", &["word.fetch_add(WAKE_UP"]),
+    (
+        WAIT,
+        "fn sleep_bounded<",
+        &[
+            "FIRST_BOUND",
+            "sleep(self.event",
+            ".loss()",
+            "has_settled = true",
+        ],
+    ),
 ];
 
 /// The first of `steps` that does not follow on those before it in the function's body.

@@ -6,7 +6,8 @@
 //! for it. That is the one reordering of x86, and the one that the handshake is about. Sleepers
 //! take records; when there is none they arm the word, issue the heavy barrier, look again and
 //! sleep. The heavy barrier interrupts each waker once, at any time before it returns, and drains
-//! its buffer then, as `membarrier` does. `FUTEX_WAIT` compares and sleeps in one step;
+//! its buffer then, as `membarrier` does; or it passes over wakers, as that may, and their buffers
+//! are drained before the sleeper's first sleep has ended. `FUTEX_WAIT` compares and sleeps in one step;
 //! `FUTEX_WAKE` is a step of its own after the exchange. What a killed waker had in its buffer
 //! still reaches memory.
 //!
@@ -41,6 +42,8 @@ const SLEEPERS: usize = 2;
 pub(crate) enum Barrier {
     /// The sleeper issues a heavy barrier; the waker has none.
     Heavy,
+    /// The same, and it may pass over any waker: who sleeps looks once more before long.
+    PassesOver,
     /// Both sides fence.
     Fences,
     /// Neither side has any.
@@ -52,6 +55,7 @@ pub(crate) enum Barrier {
 pub(crate) enum Mutant {
     Nothing,
     LooksBeforeItArms,
+    SleepsLongAtOnce,
     LooksAgainOnlyForRecords,
     CountsSleepers,
     SleepsOnWhateverTheWordIs,
@@ -121,6 +125,10 @@ pub(super) struct Sleeper {
     armed: u8,
     /// The wakers that its barrier has still to interrupt, a bit each.
     to_interrupt: u8,
+    /// The wakers that it passed over, until their buffers have drained.
+    passed_over: u8,
+    /// Its first sleep is over, and the next one is a long one.
+    has_settled: bool,
     /// How often it slept until its bound though it should have been woken.
     relied: u8,
 }
@@ -164,6 +172,8 @@ impl Model for EventWord {
             at: SleeperAt::Look,
             armed: 0,
             to_interrupt: 0,
+            passed_over: 0,
+            has_settled: false,
             relied: 0,
         };
         State {
@@ -205,7 +215,7 @@ impl Model for EventWord {
         let asleep = state
             .sleepers
             .iter()
-            .any(|sleeper| sleeper.at == SleeperAt::Asleep);
+            .any(|sleeper| sleeper.at == SleeperAt::Asleep && !self.is_brief(sleeper));
         let has_bound = state.waker_deaths > 0 && !self.is_mended();
         if asleep && !has_bound && self.relies_on_bound(state) {
             return Some("a wake-up was lost");
@@ -253,6 +263,11 @@ impl Waker {
 }
 
 impl EventWord {
+    /// Whether this sleep is the first one behind a barrier that may have passed over somebody.
+    fn is_brief(&self, sleeper: &Sleeper) -> bool {
+        self.barrier == Barrier::PassesOver && !sleeper.has_settled
+    }
+
     fn is_mended(&self) -> bool {
         self.mender_deaths.is_some()
     }
@@ -274,6 +289,11 @@ fn drain_one(state: &mut State, number: usize) {
     } else if waker.close_buffered {
         waker.close_buffered = false;
         state.closed = true;
+    }
+    if !state.wakers[number].has_buffered() {
+        for sleeper in &mut state.sleepers {
+            sleeper.passed_over &= !(1 << number);
+        }
     }
 }
 
@@ -409,6 +429,8 @@ impl EventWord {
             at,
             armed: 0,
             to_interrupt: 0,
+            passed_over: 0,
+            has_settled: false,
             ..sleeper
         }
     }
@@ -448,7 +470,7 @@ impl EventWord {
                 next.armed_since = true;
                 let at = match (self.mutant, self.barrier) {
                     (Mutant::LooksBeforeItArms, _) => SleeperAt::Wait,
-                    (_, Barrier::Heavy) => SleeperAt::Barrier,
+                    (_, Barrier::Heavy | Barrier::PassesOver) => SleeperAt::Barrier,
                     _ => SleeperAt::LookAgain,
                 };
                 let alive = |&number: &usize| state.wakers[number].at != WakerAt::Dead;
@@ -484,6 +506,19 @@ impl EventWord {
                         next,
                         Sleeper { to_interrupt, ..me },
                     );
+                    if self.barrier == Barrier::PassesOver {
+                        let has_buffered = state.wakers[other].has_buffered();
+                        let passed_over = me.passed_over | u8::from(has_buffered) << other;
+                        push(
+                            "its barrier passes over a waker",
+                            *state,
+                            Sleeper {
+                                to_interrupt,
+                                passed_over,
+                                ..me
+                            },
+                        );
+                    }
                 }
             }
             SleeperAt::LookAgain => {
@@ -502,9 +537,24 @@ impl EventWord {
                 let after = if changed {
                     self.awake(me)
                 } else {
-                    then(SleeperAt::Asleep)
+                    let has_settled = me.has_settled || self.mutant == Mutant::SleepsLongAtOnce;
+                    Sleeper {
+                        at: SleeperAt::Asleep,
+                        has_settled,
+                        ..me
+                    }
                 };
                 push("FUTEX_WAIT", next, after);
+            }
+            SleeperAt::Asleep if self.is_brief(&me) => {
+                if me.passed_over == 0 {
+                    let after = Sleeper {
+                        at: SleeperAt::LookAgain,
+                        has_settled: true,
+                        ..me
+                    };
+                    push("its first sleep has ended", next, after);
+                }
             }
             SleeperAt::Asleep => {
                 if self.waker_deaths > 0 && !self.is_mended() {
@@ -532,6 +582,8 @@ impl EventWord {
                 at: SleeperAt::Dead,
                 armed: 0,
                 to_interrupt: 0,
+                passed_over: 0,
+                has_settled: false,
                 ..me
             };
             push("dies", next, dead);
