@@ -6,9 +6,9 @@
 //! drains; its loads do not wait. To close, to reopen and to detach drains the buffer first, and so
 //! does its death. A consumer takes records; where there is none and the ring is closed, it issues
 //! the heavy barrier, which drains the producer's buffer or passes over it, asks whether the
-//! producer lives, and looks at mark and header before it is told `Closed`. Where somebody else than
-//! the producer may have closed the ring, it asks every processor before that, once. Consumers die,
-//! and others follow.
+//! producer lives, and looks at mark and header before it is told `Closed`. Where somebody else
+//! than the producer may have closed the ring, it asks every processor before that, once. Consumers
+//! die, and others follow.
 //!
 //! Not modelled: claims given up, journals, and what recovery does with a dead producer's claim.
 //!

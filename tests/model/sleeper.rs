@@ -7,9 +7,9 @@
 //! take records; when there is none they arm the word, issue the heavy barrier, look again and
 //! sleep. The heavy barrier interrupts each waker once, at any time before it returns, and drains
 //! its buffer then, as `membarrier` does; or it passes over wakers, as that may, and their buffers
-//! are drained before the sleeper's first sleep has ended. `FUTEX_WAIT` compares and sleeps in one step;
-//! `FUTEX_WAKE` is a step of its own after the exchange. What a killed waker had in its buffer
-//! still reaches memory.
+//! are drained before the sleeper's first sleep has ended. `FUTEX_WAIT` compares and sleeps in one
+//! step; `FUTEX_WAKE` is a step of its own after the exchange. What a killed waker had in its
+//! buffer still reaches memory.
 //!
 //! A waker that dies may leave its waiters to their bound. Or there are menders, and sleepers that
 //! have no bound, as whoever waits on a descriptor: see [`super::sleeper_mender`].
