@@ -230,9 +230,16 @@ fn show(step: &Step<'_>) {
 /// As somebody would type it.
 fn command() -> String {
     let options = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let command = "cargo run --release -p annulus-peers";
-    if options.is_empty() {
-        return command.to_owned();
+    let mut command = "cargo run --release -p annulus-peers".to_owned();
+    if !cfg!(feature = "iceoryx2") {
+        command.push_str(" --no-default-features");
     }
-    format!("{command} -- {options}")
+    if cfg!(feature = "aeron") {
+        command.push_str(" --features aeron");
+    }
+    if !options.is_empty() {
+        command.push_str(" -- ");
+        command.push_str(&options);
+    }
+    command
 }
