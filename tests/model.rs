@@ -572,10 +572,10 @@ mod closing {
     use super::model::closing::{Closing, LATE, Mutant};
     use super::{assert_sound, assert_violates};
 
-    /// Everybody closes, the consumer twice; the producer reopens; each dies once.
+    /// Everybody closes twice; the producer reopens as often; each dies once.
     const CLOSING: Closing = Closing {
         records: 3,
-        producer_closes: true,
+        producer_closes: 2,
         consumer_closes: 2,
         reopenings: 2,
         producer_deaths: 1,
@@ -615,13 +615,20 @@ mod closing {
 
     #[test]
     fn and_again_when_it_has_closed_again() {
-        let mutant = Mutant::IsInDoubtOnlyOnce;
+        let mutant = Mutant::AsksOnlyOnce;
+        assert_violates(&Closing { mutant, ..CLOSING }, LATE);
+    }
+
+    /// Opened and closed again behind the look at the header, with a record in between.
+    #[test]
+    fn the_header_is_looked_at_behind_the_switch() {
+        let mutant = Mutant::LooksAtSwitchLast;
         assert_violates(&Closing { mutant, ..CLOSING }, LATE);
     }
 
     #[test]
     fn and_so_must_its_successor() {
-        let mutant = Mutant::SuccessorIsNotInDoubt;
+        let mutant = Mutant::SuccessorAsksNobody;
         assert_violates(&Closing { mutant, ..CLOSING }, LATE);
     }
 }

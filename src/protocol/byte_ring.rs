@@ -46,8 +46,8 @@
 //! - `death-order`: stores that must not be exchanged although no living party looks: claim mark,
 //!   origin, journal, header, claim mark -> loads by a successor or an observer.
 //! - `close`: claim mark in [`Writer::claim`], barrier, load in [`admits`](super::switches::admits)
-//!   -> exchange in [`close`](super::switches::close), barrier, load of the claim mark in
-//!   [`Reader::drained`].
+//!   -> exchange in [`close`](super::switches::close), a barrier that passes over nobody, load of
+//!   the claim mark in [`Reader::drained`].
 //!
 //! # After a crash
 //! Producer dead before the publishing store: no trace but its claim mark. After it: whole records.

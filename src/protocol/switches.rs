@@ -1,20 +1,22 @@
-//! The ring's two switches, in one word, so that a claim asks after both with one load.
+//! The ring's switches, in one word, so that a claim asks after all of them with one load.
 //!
 //! ```text
-//! flags: u32 = CLOSED 1 | FENCES 2
+//! flags: u32 = CLOSED 1 | FENCES 2 | IN_ORDER 4
 //! ```
 //!
-//! CLOSED: nobody writes any more. FENCES: somebody is in the ring who cannot issue the heavy
+//! CLOSED: nobody writes any more. IN_ORDER: the only producer has closed it, so that all of its
+//! commits came before. FENCES: somebody is in the ring who cannot issue the heavy
 //! barrier, so that whoever relies on it fences for real; the event words say so as well, for
 //! wakers look at those alone. It is never taken back.
 //!
 //! # Invariants
-//! 1. Each switch is changed by a read-modify-write of its own bit.
+//! 1. Each switch is changed by a read-modify-write of its own bit. IN_ORDER goes with CLOSED.
 //! 2. Who has seen FENCES in a word fences, and loads that word again before it decides by it.
 //!
 //! # Pairing
-//! - `close`: a claim's mark, barrier, load in [`admits`] -> store in [`close`], barrier, load of
-//!   the claim's mark; and for slots see [`slot_ring`](super::slot_ring).
+//! - `close`: a claim's mark, barrier, load in [`admits`] -> store in [`close`], a barrier that
+//!   passes over nobody, load of the claim's mark. A producer that closes the ring itself needs
+//!   none of it ([`close_in_order`]); and for slots see [`slot_ring`](super::slot_ring).
 //!
 //! # After a crash
 //! Each change is one exchange: it was made or it was not.
@@ -24,6 +26,7 @@ use crate::sync::{AtomicU32, Ordering, full_fence, light_barrier};
 
 const CLOSED: u32 = 1;
 const FENCES: u32 = 2;
+const IN_ORDER: u32 = 4;
 
 fn flags<S: Store + ?Sized>(store: &S) -> &AtomicU32 {
     &store.control().state.flags
@@ -36,10 +39,23 @@ pub fn close<S: Store + ?Sized>(store: &S) {
     full_fence();
 }
 
+/// The same by the only producer, behind all of its commits.
+pub fn close_in_order<S: Store + ?Sized>(store: &S) {
+    // sync(close): release half.
+    flags(store).fetch_or(CLOSED | IN_ORDER, Ordering::Release);
+    full_fence();
+}
+
 /// Opens a closed ring for writing again.
 pub fn reopen<S: Store + ?Sized>(store: &S) {
     // sync(close): release half.
-    flags(store).fetch_and(!CLOSED, Ordering::Release);
+    flags(store).fetch_and(!(CLOSED | IN_ORDER), Ordering::Release);
+}
+
+/// Whether the only producer has closed the ring, and so commits nothing any more.
+pub fn is_closed_in_order<S: Store + ?Sized>(store: &S) -> bool {
+    // sync(close): acquire half.
+    flags(store).load(Ordering::Acquire) & IN_ORDER != 0
 }
 
 /// Whether the ring is closed for writing.

@@ -42,20 +42,19 @@ pub struct Consumer<A: Attachment = Mapped> {
     /// Whether the last record was read while its thread unwound, as far as is known; see
     /// [`drop_in_panic`](Self::drop_in_panic).
     unwinding: bool,
-    /// Whether somebody else than the producer may have closed the ring, and the producer not have
-    /// seen it: closed by this consumer, or before it attached.
-    close_in_doubt: bool,
+    /// Whether every processor was asked since this consumer closed the ring, or found it closed by
+    /// another one than the producer.
+    has_asked_all: bool,
 }
 
 impl<A: Attachment> Consumer<A> {
     pub(super) fn new(attachment: A, shape: Shape, reader: Reader) -> Self {
-        let close_in_doubt = switches::is_closed(attachment.store());
         Self {
             participant: Participant::new(attachment),
             shape,
             reader,
             unwinding: false,
-            close_in_doubt,
+            has_asked_all: false,
         }
     }
 
@@ -126,12 +125,12 @@ impl<A: Attachment> Consumer<A> {
         match read {
             Ok(found) if participant.is_whole_at(found.payload_offset, found.len) => Ok(found),
             Err(refusal) if participant.is_whole() => {
-                let in_doubt = &mut self.close_in_doubt;
+                let asked = &mut self.has_asked_all;
                 Err(refused(
                     participant,
                     shape,
                     &mut self.reader,
-                    in_doubt,
+                    asked,
                     refusal,
                 ))
             }
@@ -176,11 +175,11 @@ impl<A: Attachment> Consumer<A> {
             participant,
             shape,
             reader,
-            close_in_doubt,
+            has_asked_all,
             ..
         } = self;
         participant.wait_for(Side::Items, wait, error, || {
-            look_for_one(participant, shape, reader, close_in_doubt)
+            look_for_one(participant, shape, reader, has_asked_all)
         })
     }
 
@@ -291,12 +290,13 @@ impl<A: Attachment> Consumer<A> {
     }
 
     /// Ends the stream: the producer's further claims are refused. What is committed can still be
-    /// read, and whatever the producer is about to commit; if it lives, this consumer is told
-    /// `Closed` some milliseconds later, when every processor has been asked (where the kernel
-    /// refuses to, once the producer has gone).
+    /// read, and whatever the producer is about to commit. If it lives, whoever reads on sits in
+    /// the kernel once, for some milliseconds and past its deadline, until every processor was
+    /// asked, and is told `Closed` then; where the kernel refuses to ask (`nohz_full`), once the
+    /// producer closes the ring too or has gone.
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
-            self.close_in_doubt = true;
+            self.has_asked_all = false;
             switches::close(self.participant.store());
             self.participant.wake_everybody();
         }
@@ -309,13 +309,13 @@ fn look_for_one<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
-    close_in_doubt: &mut bool,
+    has_asked_all: &mut bool,
 ) -> Result<(), TryReadError> {
     let looked = reader.look(shape, participant.store());
     if !participant.is_whole() {
         return Err(participant.gone());
     }
-    looked.map_err(|refusal| refused(participant, shape, reader, close_in_doubt, refusal))
+    looked.map_err(|refusal| refused(participant, shape, reader, has_asked_all, refusal))
 }
 
 /// No correct producer takes a header back.
@@ -332,12 +332,12 @@ fn refused<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
-    close_in_doubt: &mut bool,
+    has_asked_all: &mut bool,
     refusal: ReadRefusal,
 ) -> TryReadError {
     match refusal {
         ReadRefusal::Damaged(damage) => TryReadError::Damaged(damage),
-        ReadRefusal::Empty => empty_or_closed(participant, shape, reader, close_in_doubt),
+        ReadRefusal::Empty => empty_or_closed(participant, shape, reader, has_asked_all),
     }
 }
 
@@ -346,23 +346,24 @@ fn empty_or_closed<A: Attachment>(
     participant: &Participant<A>,
     shape: &Shape,
     reader: &mut Reader,
-    close_in_doubt: &mut bool,
+    has_asked_all: &mut bool,
 ) -> TryReadError {
     let store = participant.store();
     participant.refused(EMPTY, reader.next().position());
     if !switches::is_closed(store) {
         return TryReadError::Empty;
     }
+    let in_order = switches::is_closed_in_order(store);
     // sync(close): release half.
-    let mut ordered = wait::heavy_barrier();
+    let mut ordered = in_order || wait::heavy_barrier();
     let attachment = participant.attachment();
     // Without the barrier only the absence of a producer tells that nothing is on its way.
     let idle = !attachment.is_alive(Owner::PRODUCER);
-    if *close_in_doubt && !idle && !A::IN_ONE_PROCESS {
+    if !(in_order || idle || A::IN_ONE_PROCESS || *has_asked_all) {
         // A processor that the heavy barrier passed over may be about to commit. Once is enough:
         // from here on it sees the ring closed.
         ordered = wait::global_barrier();
-        *close_in_doubt = !ordered;
+        *has_asked_all = ordered;
     }
     if (ordered || idle) && reader.drained(shape, store, idle) {
         TryReadError::Closed
@@ -375,7 +376,7 @@ impl<A: ZeroCopy> Consumer<A> {
     /// Reads the next record; it is released, with everything before it, when it is dropped.
     ///
     /// # Progress
-    /// Wait-free.
+    /// Wait-free, but for the end of a ring that a consumer has [closed](Self::close).
     ///
     /// # Errors
     /// See [`TryReadError`].
@@ -469,7 +470,7 @@ impl<A: ZeroCopy> Consumer<A> {
                     &self.participant,
                     &self.shape,
                     &mut self.reader,
-                    &mut self.close_in_doubt,
+                    &mut self.has_asked_all,
                 ));
             }
         };

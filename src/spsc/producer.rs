@@ -284,7 +284,7 @@ impl<A: Attachment> Producer<A> {
     /// [`reopen`](Self::reopen).
     pub fn close(&mut self) {
         if self.participant.attachment().is_here() {
-            switches::close(self.participant.store());
+            switches::close_in_order(self.participant.store());
             self.participant.wake_everybody();
         }
     }

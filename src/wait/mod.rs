@@ -49,13 +49,15 @@ use crate::protocol::{Attachment, Store, event, switches};
 use crate::sync::{spin_hint, yield_now};
 
 #[cfg(not(loom))]
+use crate::protocol::Loss;
+#[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
 /// Longest sleep.
 #[cfg(not(loom))]
 pub(crate) const BOUND: Duration = Duration::from_millis(100);
 /// Longest sleep between arming and another look. Stores that the heavy barrier did not reach have
-/// become visible by then: the longest that was inferred took more than 5 µs.
+/// become visible by then; one that has not costs the sleeper its next bound, and nothing else.
 #[cfg(not(loom))]
 pub(crate) const FIRST_BOUND: Duration = Duration::from_millis(1);
 
@@ -227,7 +229,7 @@ impl<'w> Waiter<'w> {
             return Err(WaitEnd::Lost(loss));
         }
         match self.remaining() {
-            Some(Duration::ZERO) => Err(WaitEnd::TimedOut),
+            Some(Duration::ZERO) => Err(attachment.loss().map_or(WaitEnd::TimedOut, WaitEnd::Lost)),
             _ => Ok(()),
         }
     }
@@ -242,24 +244,31 @@ impl<'w> Waiter<'w> {
             self.armed = Some(arm(attachment.store(), self.event));
             return Ok(false);
         };
-        self.sleep_bounded(attachment, armed)?;
-        // The first sleep and the one that goes on with it are one.
-        Ok(self.armed.is_none())
+        self.sleep_bounded(attachment, armed)
     }
 
+    /// Returns whether this sleep counts: one that goes on with the first one does not.
     #[cfg(not(loom))]
-    fn sleep_bounded<A: Attachment>(&mut self, attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+    fn sleep_bounded<A: Attachment>(
+        &mut self,
+        attachment: &A,
+        armed: u32,
+    ) -> Result<bool, WaitEnd> {
         let is_first = !core::mem::replace(&mut self.has_settled, false);
         let bound = if is_first { FIRST_BOUND } else { BOUND };
         let timeout = self
             .remaining()
             .map_or(bound, |remaining| remaining.min(bound));
         if !timeout.is_zero() && sleep(self.event, armed, timeout) {
-            return Ok(());
+            return Ok(is_first);
         }
-        // Before the next look: a file that was cut meanwhile is not touched.
-        if let Some(loss) = attachment.loss() {
-            return Err(WaitEnd::Lost(loss));
+        let is_brief = is_first && !timeout.is_zero();
+        match attachment.loss() {
+            // Before the next look, for it must not touch what was cut.
+            Some(loss @ Loss::CutShort(_)) => return Err(WaitEnd::Lost(loss)),
+            // Those in a ring that is replaced or removed may go on, and are told it now and then.
+            Some(loss) if !is_brief => return Err(WaitEnd::Lost(loss)),
+            _ => {}
         }
         if timeout.is_zero() {
             return Err(WaitEnd::TimedOut);
@@ -268,13 +277,17 @@ impl<'w> Waiter<'w> {
             self.has_settled = true;
             self.armed = Some(armed);
         }
-        Ok(())
+        Ok(is_first)
     }
 
     #[cfg(loom)]
-    fn sleep_bounded<A: Attachment>(&mut self, _attachment: &A, armed: u32) -> Result<(), WaitEnd> {
+    fn sleep_bounded<A: Attachment>(
+        &mut self,
+        _attachment: &A,
+        armed: u32,
+    ) -> Result<bool, WaitEnd> {
         sleep(self.event, armed);
-        Ok(())
+        Ok(true)
     }
 
     #[cfg(not(loom))]

@@ -12,8 +12,8 @@
 //! [`wait`](super)). A waker that died between
 //! its publication and its wake-up is recovered at the helper's bound, which wakes everybody; one
 //! that is stopped there is alive, so at each bound the helper glances at the ring as well
-//! ([`Glance`]). Only where somebody cannot use the asymmetric barrier does it signal at each
-//! bound, unasked.
+//! ([`Glance`]). Where somebody cannot use the asymmetric barrier, and in a closed ring, whose end
+//! may hang on the leaving of a producer, which moves nothing, it signals at each bound, unasked.
 
 use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +26,7 @@ use super::{BOUND, FIRST_BOUND, arm, sleep, wake_all};
 use crate::handle::Side;
 use crate::layout::EventLine;
 use crate::protocol::glance::Glance;
-use crate::protocol::{Attachment, Gone, switches};
+use crate::protocol::{Attachment, Gone, Loss, switches};
 
 /// An eventfd and the thread that feeds it.
 pub(crate) struct Helper<A: Attachment> {
@@ -159,10 +159,15 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             continue;
         }
         let attachment = &shared.attachment;
-        // Before the ring is looked at: a file that was cut meanwhile is not touched.
-        if attachment.loss().is_some() {
-            signal(shared, armed);
-            continue;
+        match attachment.loss() {
+            // Before the ring is looked at: what was cut must not be touched.
+            Some(Loss::CutShort(_)) => {
+                signal(shared, armed);
+                continue;
+            }
+            // Those in a ring that is replaced or removed may go on, and are told it now and then.
+            Some(_) if !is_first => signal(shared, armed),
+            _ => {}
         }
         let (shape, store) = (attachment.shape(), attachment.store());
         if !is_first {
@@ -172,7 +177,9 @@ fn watch<A: Attachment>(shared: &Shared<A>) {
             Side::Items => glance.has_record(shape, store),
             Side::Space => glance.has_space(shape, store),
         };
-        if may_go_on || (!is_first && switches::has_real_fences(store)) {
+        // In a closed ring what is waited for may be the producer's leaving, which moves nothing.
+        let must_look = || switches::has_real_fences(store) || switches::is_closed(store);
+        if may_go_on || (!is_first && must_look()) {
             signal(shared, armed);
         }
     }
@@ -251,6 +258,17 @@ mod tests {
         });
         let late = late.count();
         assert!(late <= TURNS / 2, "{late} of {TURNS}");
+    }
+
+    /// The last thing that it waits for may be that the producer leaves, after its wake-up.
+    #[test]
+    fn an_epoll_loop_of_a_closed_ring_looks_again_at_each_bound() {
+        let (_producer, mut consumer) = spsc::Options::new(4096).heap().unwrap();
+        // Nobody is woken by it: there is no helper yet.
+        consumer.close();
+        consumer.arm().unwrap();
+        let items = consumer.descriptor().unwrap();
+        assert!(is_readable(items, 10 * BOUND), "it sleeps on");
     }
 
     /// A waker that is stopped before its wake-up: the ring moves on and the event word does not.

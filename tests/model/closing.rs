@@ -6,15 +6,15 @@
 //! drains; its loads do not wait. To close, to reopen and to detach drains the buffer first, and so
 //! does its death. A consumer takes records; where there is none and the ring is closed, it issues
 //! the heavy barrier, which drains the producer's buffer or passes over it, asks whether the
-//! producer lives, and looks at mark and header before it is told `Closed`. Where somebody else
-//! than the producer may have closed the ring, it asks every processor before that, once. Consumers
-//! die, and others follow.
+//! producer lives, and looks at mark, switch and header before it is told `Closed`. Where another
+//! one than the producer closed the ring, it asks every processor before that, once. Consumers die,
+//! and others follow.
 //!
 //! Not modelled: claims given up, journals, and what recovery does with a dead producer's claim.
 //!
 //! # How it maps to the code
 //! The producer is `Writer::claim` with `admits`, and `publish`; the consumer is `empty_or_closed`
-//! with `drained`; `is_in_doubt` is `Consumer::close_in_doubt`.
+//! with `drained`; `has_asked_all` is the consumer's.
 //!
 //! # Invariants
 //! 1. Behind `Closed` comes no record, unless the producer opens the ring again.
@@ -30,15 +30,16 @@ pub(crate) const LATE: &str = "a record came behind Closed";
 pub(crate) enum Mutant {
     Nothing,
     TrustsTheHeavyBarrier,
-    IsInDoubtOnlyOnce,
-    SuccessorIsNotInDoubt,
+    AsksOnlyOnce,
+    SuccessorAsksNobody,
+    LooksAtSwitchLast,
 }
 
 /// A producer, a consumer and its successors.
 #[derive(Clone, Copy)]
 pub(crate) struct Closing {
     pub(crate) records: u8,
-    pub(crate) producer_closes: bool,
+    pub(crate) producer_closes: u8,
     pub(crate) consumer_closes: u8,
     pub(crate) reopenings: u8,
     pub(crate) producer_deaths: u8,
@@ -74,6 +75,7 @@ enum ConsumerAt {
     AskWhetherItLives,
     AskEveryProcessor,
     LookAtMark,
+    LookAgainAtFlags,
     LookAtHeader,
     Told,
 }
@@ -84,13 +86,19 @@ pub(crate) struct State {
     mark: bool,
     records: u8,
     closed: bool,
+    closed_in_order: bool,
     producer: ProducerAt,
     buffer: Vec<Stored>,
     left: u8,
     consumer: ConsumerAt,
-    is_in_doubt: bool,
+    has_asked_all: bool,
+    saw_order: bool,
     saw_idle: bool,
     saw_mark: bool,
+    saw_closed: bool,
+    saw_empty: bool,
+    /// It was opened behind the second look at the switch.
+    reopened_since: bool,
     /// Closings by the producer and by consumers, reopenings, deaths.
     done: [u8; 5],
 }
@@ -114,6 +122,14 @@ impl State {
         while !self.buffer.is_empty() {
             self.drain_one();
         }
+    }
+
+    /// The consumer looks anew.
+    fn forget(&mut self) {
+        self.saw_order = false;
+        (self.saw_idle, self.saw_mark) = (false, false);
+        (self.saw_closed, self.saw_empty) = (false, false);
+        self.reopened_since = false;
     }
 
     /// A step of the producer that stores nothing but through its buffer.
@@ -149,13 +165,18 @@ impl Model for Closing {
             mark: false,
             records: 0,
             closed: false,
+            closed_in_order: false,
             producer: ProducerAt::Idle,
             buffer: Vec::new(),
             left: self.records,
             consumer: ConsumerAt::Look,
-            is_in_doubt: false,
+            has_asked_all: false,
+            saw_order: false,
             saw_idle: false,
             saw_mark: false,
+            saw_closed: false,
+            saw_empty: false,
+            reopened_since: false,
             done: [0; 5],
         }
     }
@@ -221,8 +242,9 @@ impl Closing {
                 if state.done[REOPENED] < self.reopenings {
                     let mut next = to(ProducerAt::Idle);
                     next.drain();
-                    next.closed = false;
+                    (next.closed, next.closed_in_order) = (false, false);
                     next.done[REOPENED] += 1;
+                    next.reopened_since = next.saw_closed;
                     if next.consumer == ConsumerAt::Told {
                         next.consumer = ConsumerAt::Look;
                     }
@@ -236,11 +258,11 @@ impl Closing {
             next.drain();
             steps.push(producer("detach"), next);
         }
-        let may_close = self.producer_closes && state.done[BY_PRODUCER] == 0;
+        let may_close = state.done[BY_PRODUCER] < self.producer_closes;
         if is_between && may_close {
             let mut next = state.clone();
             next.drain();
-            next.closed = true;
+            (next.closed, next.closed_in_order) = (true, true);
             next.done[BY_PRODUCER] += 1;
             steps.push(producer("close"), next);
         }
@@ -271,12 +293,13 @@ impl Closing {
                 steps.push(consumer("nothing here"), to(ConsumerAt::LookAtFlags));
             }
             ConsumerAt::LookAtFlags => {
-                let at = if state.closed {
-                    ConsumerAt::Barrier
-                } else {
-                    ConsumerAt::Look
-                };
-                steps.push(consumer("look whether the ring is closed"), to(at));
+                let mut next = to(match (state.closed, state.closed_in_order) {
+                    (false, _) => ConsumerAt::Look,
+                    (true, false) => ConsumerAt::Barrier,
+                    (true, true) => ConsumerAt::AskWhetherItLives,
+                });
+                next.saw_order = state.closed_in_order;
+                steps.push(consumer("look whether the ring is closed"), next);
             }
             ConsumerAt::Barrier => {
                 let mut reached = to(ConsumerAt::AskWhetherItLives);
@@ -288,7 +311,8 @@ impl Closing {
             ConsumerAt::AskWhetherItLives => {
                 let idle = state.producer == ProducerAt::Gone;
                 let trusts = self.mutant == Mutant::TrustsTheHeavyBarrier;
-                let at = if state.is_in_doubt && !idle && !trusts {
+                let is_sure = state.saw_order || idle || state.has_asked_all || trusts;
+                let at = if !is_sure {
                     ConsumerAt::AskEveryProcessor
                 } else {
                     ConsumerAt::LookAtMark
@@ -298,47 +322,68 @@ impl Closing {
                 steps.push(consumer("ask whether the producer lives"), next);
             }
             ConsumerAt::AskEveryProcessor if self.is_refused => {
-                steps.push(consumer("refused by the kernel"), to(ConsumerAt::Look));
+                let mut next = to(ConsumerAt::Look);
+                next.forget();
+                steps.push(consumer("refused by the kernel"), next);
             }
             ConsumerAt::AskEveryProcessor => {
                 let mut next = to(ConsumerAt::LookAtMark);
                 next.drain();
-                next.is_in_doubt = false;
+                next.has_asked_all = true;
                 steps.push(consumer("ask every processor"), next);
             }
             ConsumerAt::LookAtMark => {
-                let mut next = to(ConsumerAt::LookAtHeader);
+                let mut next = to(ConsumerAt::LookAgainAtFlags);
                 next.saw_mark = state.mark;
+                if self.mutant == Mutant::LooksAtSwitchLast {
+                    next.consumer = ConsumerAt::LookAtHeader;
+                }
                 steps.push(consumer("look at the mark"), next);
             }
+            ConsumerAt::LookAgainAtFlags => {
+                let mut next = to(ConsumerAt::LookAtHeader);
+                next.saw_closed = state.closed;
+                if self.mutant == Mutant::LooksAtSwitchLast {
+                    Self::decide(&mut next);
+                }
+                steps.push(consumer("look again whether it is closed"), next);
+            }
             ConsumerAt::LookAtHeader => {
-                let on_its_way = state.saw_mark && !state.saw_idle;
-                let drained = state.records == 0 && state.closed && !on_its_way;
-                let at = if drained {
-                    ConsumerAt::Told
-                } else {
-                    ConsumerAt::Look
-                };
-                let mut next = to(at);
-                (next.saw_idle, next.saw_mark) = (false, false);
+                let mut next = to(ConsumerAt::LookAgainAtFlags);
+                next.saw_empty = state.records == 0;
+                if self.mutant != Mutant::LooksAtSwitchLast {
+                    Self::decide(&mut next);
+                }
                 steps.push(consumer("look at the header"), next);
             }
             ConsumerAt::Told => {}
         }
         if state.consumer == ConsumerAt::Look && state.done[BY_CONSUMER] < self.consumer_closes {
             let mut next = state.clone();
-            let again = self.mutant == Mutant::IsInDoubtOnlyOnce && state.done[BY_CONSUMER] > 0;
-            next.is_in_doubt |= !again;
+            next.has_asked_all &= self.mutant == Mutant::AsksOnlyOnce;
             next.closed = true;
             next.done[BY_CONSUMER] += 1;
             steps.push(consumer("close"), next);
         }
         if state.consumer != ConsumerAt::Told && state.done[CONSUMERS_DEAD] < self.consumer_deaths {
             let mut next = to(ConsumerAt::Look);
-            next.is_in_doubt = state.closed && self.mutant != Mutant::SuccessorIsNotInDoubt;
-            (next.saw_idle, next.saw_mark) = (false, false);
+            next.has_asked_all = self.mutant == Mutant::SuccessorAsksNobody;
+            next.forget();
             next.done[CONSUMERS_DEAD] += 1;
             steps.push(consumer("dies, and another one attaches"), next);
         }
+    }
+
+    /// What its looks have told it. The end is as of its look at the switch: in a ring that was
+    /// opened since, it has been told and reads on.
+    fn decide(next: &mut State) {
+        let on_its_way = next.saw_mark && !next.saw_idle;
+        let ended = next.saw_closed && next.saw_empty && !on_its_way;
+        next.consumer = if ended && !next.reopened_since {
+            ConsumerAt::Told
+        } else {
+            ConsumerAt::Look
+        };
+        next.forget();
     }
 }

@@ -146,13 +146,18 @@ pub(crate) const STEPS: [(&str, &str, &[&str]); 24] = [
         "fn empty_or_closed<",
         &[
             "is_closed(store)",
+            "is_closed_in_order(store)",
             "heavy_barrier()",
             "is_alive(Owner::PRODUCER)",
             "global_barrier()",
             "reader.drained(",
         ],
     ),
-    (READER, "    pub fn drained<", &["claim.load(", ".load("]),
+    (
+        READER,
+        "    pub fn drained<",
+        &["claim.load(", "is_closed(store)", ".load("],
+    ),
     (
         READER,
         "    fn release_until<",

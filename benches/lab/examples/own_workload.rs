@@ -12,7 +12,8 @@ use annulus_lab::contenders::{Bytes, Mpmc, Spsc};
 use annulus_lab::report::table;
 use annulus_lab::result::{REPORT_VERSION, Report};
 use annulus_lab::slices::{self, Rounds};
-use annulus_lab::{Conditions, Of, Pattern, Payload, Waiting, Work, ladder};
+use annulus_lab::system::System;
+use annulus_lab::{Conditions, Of, Pattern, Payload, Waiting, Work, ladder, machine};
 use bytemuck::{Pod, Zeroable};
 
 /// What you hand over.
@@ -74,7 +75,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         producers: 1,
         consumers: 1,
     };
-    let cpus = vec![0, 1];
+    // As many as there are players; on one processor they take turns.
+    let mut cpus = machine::allowed_cpus(&System::here());
+    cpus.truncate(2);
     let payload = Orders;
     let bench = ladder::bench(
         work,
@@ -108,7 +111,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scenario = slices::run(&bench, &rounds, &mut |_| ControlFlow::Continue(()))?;
     let report = Report {
         version: REPORT_VERSION,
-        machine: annulus_lab::machine::describe("this one".to_owned(), Vec::new()),
+        machine: machine::describe("this one".to_owned(), Vec::new()),
         command: std::env::args().collect::<Vec<_>>().join(" "),
         began: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?

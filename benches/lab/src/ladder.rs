@@ -142,7 +142,7 @@ fn usual_works(choice: &Choice, cpus: &[usize]) -> Vec<(Work, bool)> {
         works.push((choice.work(Pattern::RoundTrip, payload, busy), with_kernel));
     }
     works.push((choice.work(Pattern::RoundTrip, 64, Waiting::Block), true));
-    for payload in [8, 64, 4 << 10, 64 << 10] {
+    for payload in [8, 64, 4 << 10, 64 << 10, 1 << 20] {
         let one_by_one = choice.work(Pattern::Stream, payload, busy);
         works.push((one_by_one, false));
         if payload <= 64 {

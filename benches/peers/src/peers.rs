@@ -1,6 +1,6 @@
 //! Who takes part.
 
-use annulus_lab::{Contender, Fixed, Of, Transport, contenders};
+use annulus_lab::{Contender, Fixed, Of, Transport, contenders, floors};
 
 /// Which contenders a scenario asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,7 @@ fn with_words<const W: usize>(field: Field) -> Vec<Box<dyn Contender>> {
         ],
         Field::ManyToMany => vec![
             of::<W>(contenders::Mpmc::default()),
+            of::<W>(floors::Slots),
             of::<W>(crate::crossbeam::Crossbeam),
             of::<W>(crate::kanal::Kanal),
             of::<W>(crate::shaq::Mpmc),

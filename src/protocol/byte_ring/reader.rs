@@ -389,20 +389,22 @@ impl Reader {
 
     /// Whether a closed ring is drained. `idle` tells that no producer lives.
     ///
-    /// The caller has seen the ring closed, issued a heavy barrier, and looked for a living
-    /// producer, in this order and before this call: any producer that has not shown its claim mark
-    /// by now will see the ring closed. The mark is looked at before the header, for the reverse
-    /// would miss a record committed in between.
+    /// The caller has seen the ring closed, then looked for a living producer, and if there is one
+    /// it has closed the ring itself, or a barrier has reached it since: a producer that has not
+    /// shown its claim mark by now will see the ring closed. The mark is looked at before the
+    /// header, for the reverse would miss a record committed in between; and so is the switch,
+    /// which may have been opened and closed again.
     pub fn drained<S: Store + ?Sized>(&mut self, shape: &Shape, store: &S, idle: bool) -> bool {
         // sync(close): release half.
         // sync(death-order): acquire half.
         let claimed = store.control().tail.claim.load(Ordering::Acquire) != 0;
+        let closed = switches::is_closed(store);
         // sync(header-commit): acquire half.
         let empty = shape
             .word(store, self.next.position)
             .load(Ordering::Acquire)
             == 0;
-        switches::is_closed(store) && empty && (!claimed || idle)
+        closed && empty && (!claimed || idle)
     }
 
     /// Behind the last record read.

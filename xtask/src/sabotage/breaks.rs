@@ -11,6 +11,7 @@ const MAP: &str = "src/segment/map.rs";
 const PATIENCE: &str = "src/wait/patience.rs";
 const POLLABLE: &str = "src/wait/pollable.rs";
 const ORIGINS: &str = "src/protocol/byte_ring/origin.rs";
+const CONSUMER: &str = "src/spsc/consumer.rs";
 const READER: &str = "src/protocol/byte_ring/reader.rs";
 const FORKING: &str = "src/segment/fork.rs";
 
@@ -80,14 +81,23 @@ pub(super) const BREAKS: &[Break] = &[
             old: "self.armed = Some(arm(attachment.store(), self.event));
             return Ok(false);
         };
-        self.sleep_bounded(attachment, armed)?;",
+        self.sleep_bounded(attachment, armed)",
             new: "let armed = arm(attachment.store(), self.event);
-            self.sleep_bounded(attachment, armed)?;
-            return Ok(true);
+            return self.sleep_bounded(attachment, armed);
         };
-        self.sleep_bounded(attachment, armed)?;",
+        self.sleep_bounded(attachment, armed)",
         }],
         check: Check::Loom("loom_wait"),
+    },
+    Break {
+        name: "closed-behind-a-barrier-that-passes-over",
+        what: "a consumer that closed the ring trusts the heavy barrier",
+        edits: &[Edit {
+            file: CONSUMER,
+            old: "ordered = wait::global_barrier();",
+            new: "ordered = wait::heavy_barrier();",
+        }],
+        check: Check::Unit("every_processor_is_asked_once_where_a_consumer_closed_the_ring"),
     },
     Break {
         name: "no-barrier-in-sleeper",

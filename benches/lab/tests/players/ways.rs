@@ -54,7 +54,7 @@ fn does(contender: &dyn Contender, work: &Work) {
 }
 
 pub fn the_byte_ring_in_all_patterns() {
-    for payload in [8, 56, 61, 64 << 10] {
+    for payload in [8, 56, 61, 64 << 10, 1 << 20] {
         let ring = contender!(payload, Spsc::default());
         works(payload).iter().for_each(|work| does(&*ring, work));
     }
