@@ -66,6 +66,39 @@ impl Memory {
         unsafe { &*word }
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The byte at `offset`, unchecked: for loops that are floors.
+    ///
+    /// # Safety
+    /// It is inside.
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn at_unchecked(&self, offset: usize) -> *mut u8 {
+        debug_assert!(offset < self.bytes, "outside");
+        // SAFETY: inside the mapping, as the caller promises.
+        unsafe { self.start.as_ptr().cast::<u8>().add(offset) }
+    }
+
+    /// The word at `offset`, unchecked: for loops that are floors.
+    ///
+    /// # Safety
+    /// All of it is inside, and `offset` a multiple of 8.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_ptr_alignment, reason = "the caller promises it")]
+    pub unsafe fn word_unchecked(&self, offset: usize) -> &AtomicU64 {
+        debug_assert!(offset.is_multiple_of(8), "words are aligned");
+        // SAFETY: inside, as the caller promises.
+        let word = unsafe { self.at_unchecked(offset) }.cast::<AtomicU64>();
+        // SAFETY: as for `word`, but for what the caller promises.
+        unsafe { &*word }
+    }
+
     /// The half word at `offset`, a multiple of 4: what a futex is.
     ///
     /// # Panics

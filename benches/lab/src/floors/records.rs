@@ -9,8 +9,9 @@
 //! 1. The space from head to the end of the written is the receiver's, the rest is the sender's.
 //! 2. The header behind what is written is 0 before the header in front of it is stored.
 //! 3. All records are of one length, and the space is a multiple of it.
+//! 4. The space is inside the memory, and an offset is that of a record in it.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 
 use crate::memory::Memory;
@@ -57,6 +58,7 @@ fn space_of(work: &Work) -> usize {
 impl<'l> End<'l> {
     fn new(memory: &'l Memory, work: &Work) -> Self {
         let span = span_of(work.payload);
+        assert!(SPACE + space_of(work) <= memory.bytes(), "another work's");
         Self {
             memory,
             position: 0,
@@ -76,7 +78,27 @@ impl<'l> End<'l> {
 
     #[inline(always)]
     fn store_header(&self, offset: usize, header: u64, order: Ordering) {
-        self.memory.word(SPACE + offset).store(header, order);
+        self.header(offset).store(header, order);
+    }
+
+    #[inline(always)]
+    fn header(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: INV-4; records begin at multiples of 8.
+        unsafe { self.memory.word_unchecked(SPACE + offset) }
+    }
+
+    #[inline(always)]
+    fn released(&self) -> &AtomicU64 {
+        // SAFETY: the first word of the memory, which has more than a page.
+        unsafe { self.memory.word_unchecked(0) }
+    }
+
+    /// Where the payload of the record at the offset lies.
+    #[inline(always)]
+    fn payload(&self, bytes: usize) -> *mut u8 {
+        assert!(bytes <= self.span - HEADER, "another work's");
+        // SAFETY: INV-4.
+        unsafe { self.memory.at_unchecked(SPACE + self.offset + HEADER) }
     }
 
     /// Whether `records` more fit, and the header behind them.
@@ -84,7 +106,7 @@ impl<'l> End<'l> {
     fn has_room(&mut self, records: usize) -> bool {
         let end = self.position + (records as u64 + 1) * self.span as u64;
         if end - self.head > self.space as u64 {
-            self.head = self.memory.word(0).load(Ordering::Acquire);
+            self.head = self.released().load(Ordering::Acquire);
         }
         end - self.head <= self.space as u64
     }
@@ -92,7 +114,7 @@ impl<'l> End<'l> {
     #[inline(always)]
     fn write(&mut self, payload: impl Payload, number: u64) {
         let bytes = payload.bytes();
-        let start = self.memory.at(SPACE + self.offset + HEADER, bytes);
+        let start = self.payload(bytes);
         // SAFETY: inside the mapping, initialised; the space is ours, for there was room (INV-1).
         let record = unsafe { core::slice::from_raw_parts_mut(start, bytes) };
         payload.fill(record, number);
@@ -102,16 +124,11 @@ impl<'l> End<'l> {
 
     #[inline(always)]
     fn read<P: Payload>(&mut self, payload: P, mut seen: impl FnMut(Option<u64>)) -> bool {
-        if self
-            .memory
-            .word(SPACE + self.offset)
-            .load(Ordering::Acquire)
-            == 0
-        {
+        if self.header(self.offset).load(Ordering::Acquire) == 0 {
             return false;
         }
         let bytes = payload.bytes();
-        let start = self.memory.at(SPACE + self.offset + HEADER, bytes);
+        let start = self.payload(bytes);
         // SAFETY: inside the mapping, initialised; the space is ours as its header says (INV-1).
         let record = unsafe { core::slice::from_raw_parts(start, bytes) };
         seen(payload.check(record));
@@ -122,7 +139,7 @@ impl<'l> End<'l> {
 
     #[inline(always)]
     fn release(&self) {
-        self.memory.word(0).store(self.position, Ordering::Release);
+        self.released().store(self.position, Ordering::Release);
     }
 }
 
@@ -164,7 +181,14 @@ impl<P: Payload> Transport<P> for Records {
 impl<P: Payload> Send<P> for End<'_> {
     #[inline(always)]
     fn try_send(&mut self, payload: P, number: u64) -> bool {
-        self.try_send_batch(payload, number, 1) == 1
+        if !self.has_room(1) {
+            return false;
+        }
+        let first = self.offset;
+        self.write(payload, number);
+        self.store_header(self.offset, 0, Ordering::Relaxed);
+        self.store_header(first, RECORD, Ordering::Release);
+        true
     }
 
     /// The first header is stored last.
@@ -191,7 +215,11 @@ impl<P: Payload> Send<P> for End<'_> {
 impl<P: Payload> Receive<P> for End<'_> {
     #[inline(always)]
     fn try_receive(&mut self, payload: P, seen: impl FnMut(Option<u64>)) -> bool {
-        self.try_receive_batch(payload, 1, seen) == 1
+        let was_there = self.read(payload, seen);
+        if was_there {
+            self.release();
+        }
+        was_there
     }
 
     #[inline(always)]

@@ -10,8 +10,9 @@
 //! 1. A slot goes through FREE, WRITING, FULL and READING of each lap, and then to FREE of the next
 //!    lap. Between two of these whoever exchanged the word has it.
 //! 2. All ends take slots in order of position; one that finds a slot taken goes on to the next.
+//! 3. All slots are inside the memory, whose first page has the hints.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::path::Path;
 
 use annulus::prefetch_to_write;
@@ -66,6 +67,8 @@ fn stride_of(payload: usize) -> usize {
 
 impl<'l> End<'l> {
     fn new(memory: &'l Memory, work: &Work, wants: u64) -> Self {
+        let bytes = SLOTS + slots_of(work) * stride_of(work.payload);
+        assert!(bytes <= memory.bytes(), "another work's");
         Self {
             memory,
             wants,
@@ -89,12 +92,12 @@ impl<'l> End<'l> {
             let shift = self.slots.ilog2();
             let ready = (self.position >> shift) * STATES + self.wants;
             let offset = self.offset(self.position);
-            let word = self.memory.word(offset);
+            let word = self.word(offset);
             let found = word.load(Ordering::Acquire);
             if found < ready {
                 return None;
             }
-            prefetch_to_write(self.memory.word(self.offset(self.position + AHEAD)));
+            prefetch_to_write(self.word(self.offset(self.position + AHEAD)));
             let taken = ready + TAKEN;
             let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
             self.position += 1;
@@ -104,12 +107,12 @@ impl<'l> End<'l> {
                     .is_ok();
             if is_mine {
                 if self.position.is_multiple_of(TELLS) {
-                    let hint = self.memory.word(self.hint);
+                    let hint = self.word(self.hint);
                     hint.store(self.position, Ordering::Relaxed);
                 }
                 return Some((offset, taken));
             }
-            let hint = self.memory.word(self.hint).load(Ordering::Relaxed);
+            let hint = self.word(self.hint).load(Ordering::Relaxed);
             // Whoever told it has found everything before it taken.
             self.position = self.position.max(hint);
         }
@@ -117,7 +120,22 @@ impl<'l> End<'l> {
 
     #[inline(always)]
     fn give(&self, offset: usize, taken: u64) {
-        self.memory.word(offset).store(taken + 1, Ordering::Release);
+        self.word(offset).store(taken + 1, Ordering::Release);
+    }
+
+    /// The word of a slot, or a hint.
+    #[inline(always)]
+    fn word(&self, offset: usize) -> &'l AtomicU64 {
+        // SAFETY: INV-3; a slot begins at a multiple of 64, a hint at one of 128.
+        unsafe { self.memory.word_unchecked(offset) }
+    }
+
+    /// Where the payload of the slot at `offset` lies.
+    #[inline(always)]
+    fn payload(&self, offset: usize, bytes: usize) -> *mut u8 {
+        assert!(bytes <= self.stride - WORDS, "another work's");
+        // SAFETY: INV-3.
+        unsafe { self.memory.at_unchecked(offset + WORDS) }
     }
 }
 
@@ -160,7 +178,7 @@ impl<P: Payload> Send<P> for End<'_> {
             return false;
         };
         let bytes = payload.bytes();
-        let start = self.memory.at(offset + WORDS, bytes);
+        let start = self.payload(offset, bytes);
         // SAFETY: inside the mapping, initialised; the slot is ours by the exchange (INV-1).
         let record = unsafe { core::slice::from_raw_parts_mut(start, bytes) };
         payload.fill(record, number);
@@ -176,7 +194,7 @@ impl<P: Payload> Receive<P> for End<'_> {
             return false;
         };
         let bytes = payload.bytes();
-        let start = self.memory.at(offset + WORDS, bytes);
+        let start = self.payload(offset, bytes);
         // SAFETY: as above.
         let record = unsafe { core::slice::from_raw_parts(start, bytes) };
         seen(payload.check(record));
