@@ -26,10 +26,10 @@ struct Context<'a> {
     fuzz_seconds: u32,
 }
 
-/// The quick ones first.
 /// The peers build others' code, one of them with CMake: they have lines of their own.
 const WITHOUT_PEERS: &str = "--exclude annulus-peers";
 
+/// The quick ones first.
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "fmt",
@@ -94,7 +94,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "bench",
-        what: "each benchmark runs once",
+        what: "each benchmark runs once, and the example of one's own",
         needs: &[Need::Compiler, Need::Broker],
         run: bench,
     },
@@ -283,6 +283,8 @@ fn bench(context: &Context<'_>) -> Result<()> {
     // the unit tests of every library and program again.
     let benches = format!("bench --workspace {WITHOUT_PEERS} --all-features --bench * -- --test");
     shell::run(&mut cargo(context.root, &benches))?;
+    let example = "run --release --package annulus-lab --example own_workload";
+    shell::run(&mut cargo(context.root, example))?;
     // Each peer has a figure, or says why not.
     shell::run(&mut cargo(
         context.root,

@@ -2,7 +2,8 @@
 //!
 //! A slice whose floors differ by more than [`MOVED`], or are [`STARVED`], was disturbed by
 //! somebody else on the machine. It is repeated, [`REPEATS`] times at most, and then left out, and
-//! counted as such.
+//! counted as such. Whoever wedges in one has more attempts as well, and fails if it wedges in the
+//! last.
 
 use core::ops::ControlFlow;
 
@@ -158,24 +159,30 @@ impl<'b> Course<'b> {
         if self.rows[which].row.failure.is_some() {
             return Ok(());
         }
-        for _ in 0..=REPEATS {
+        for attempt in 0..=REPEATS {
             let before = match self.before.take() {
                 Some(before) => before,
                 None => self.measure_floor()?,
             };
             let contender = &self.bench.contenders[which];
-            let found = match contender.run(&self.bench.work, &self.rounds.slice) {
-                Ok(found) => found,
-                Err(fault) => {
-                    self.rows[which].row.failure = Some(fault.to_string());
-                    return Ok(());
-                }
-            };
+            let found = contender.run(&self.bench.work, &self.rounds.slice);
+            if let Err(fault @ (Fault::Cannot(_) | Fault::Broken(_))) = found {
+                self.rows[which].row.failure = Some(fault.to_string());
+                return Ok(());
+            }
             let after = self.measure_floor()?;
             self.before = Some(after);
-            if self.is_quiet(before, after) {
-                self.rows[which].count(&found, [before, after]);
-                return Ok(());
+            let is_quiet = self.is_quiet(before, after);
+            match found {
+                Ok(found) if is_quiet => {
+                    self.rows[which].count(&found, [before, after]);
+                    return Ok(());
+                }
+                Err(wedged) if is_quiet || attempt == REPEATS => {
+                    self.rows[which].row.failure = Some(wedged.to_string());
+                    return Ok(());
+                }
+                _ => {}
             }
         }
         self.rows[which].row.left_out += 1;

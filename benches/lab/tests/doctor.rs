@@ -67,6 +67,7 @@ impl Machine {
             "proc/self/mountinfo",
             &mounts("rw,size=8388608k,huge=always"),
         );
+        machine.write("proc/meminfo", &huge_pages(7));
         machine.write("proc/swaps", "Filename Type Size Used Priority\n");
         machine.write("proc/loadavg", "0.04 0.10 0.20 1/114 4711\n");
         machine.write("proc/stat", &stat(1, [[100, 0, 0], [100, 0, 0]]));
@@ -129,6 +130,10 @@ fn mounts(options: &str) -> String {
          30 25 0:27 / /dev/shm rw,relatime shared:4 - tmpfs tmpfs {options}\n\
          31 25 0:28 / /run rw,relatime - tmpfs tmpfs rw\n"
     )
+}
+
+fn huge_pages(free: u32) -> String {
+    format!("MemTotal: 16 kB\nHugePages_Total:       8\nHugePages_Free:   {free:5}\n")
 }
 
 fn says(finding: &Finding, severity: Severity, what: &str, remedy: &str) {
@@ -366,6 +371,23 @@ fn small_pages_for_a_mapped_file() {
         "shmem_enabled is deny",
         "echo never",
     );
+}
+
+#[test]
+fn no_huge_pages_set_aside() {
+    let machine = Machine::sound();
+    machine.write("proc/meminfo", &huge_pages(10));
+    machine.is_sound();
+    machine.write("proc/meminfo", &huge_pages(0));
+    says(
+        &machine.finding(),
+        Severity::Note,
+        "no huge pages are set aside",
+        "nr_hugepages",
+    );
+    // A kernel that was built without them.
+    machine.write("proc/meminfo", "MemTotal: 16 kB\n");
+    machine.is_sound();
 }
 
 #[test]

@@ -9,7 +9,13 @@ const MIB: u64 = 1 << 20;
 const ENOUGH: u64 = 256 * MIB;
 
 pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
-    let checks = [small_shm, small_pages, eager_huge_pages, swap];
+    let checks = [
+        small_shm,
+        small_pages,
+        none_set_aside,
+        eager_huge_pages,
+        swap,
+    ];
     checks.iter().filter_map(|check| check(patient)).collect()
 }
 
@@ -61,6 +67,20 @@ fn small_pages(patient: &Patient<'_>) -> Option<Finding> {
         } else {
             "`mount -o remount,huge=always /dev/shm`".to_owned()
         },
+        severity: Severity::Note,
+    })
+}
+
+/// Pages of hugetlbfs, which are nobody else's and never made while somebody waits.
+fn none_set_aside(patient: &Patient<'_>) -> Option<Finding> {
+    let memory = patient.system.read("proc/meminfo")?;
+    let free = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"))?;
+    (free.trim() == "0").then(|| Finding {
+        what: "no huge pages are set aside, or all are taken".to_owned(),
+        why: "`--backing huge` has nothing to lie in, and is refused",
+        remedy: "`echo 64 > /proc/sys/vm/nr_hugepages`: 128 MiB of pages of 2 MiB".to_owned(),
         severity: Severity::Note,
     })
 }

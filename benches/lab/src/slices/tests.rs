@@ -184,8 +184,41 @@ fn a_contender_that_failed_keeps_what_it_had_and_has_no_more_turns() {
     assert_eq!(a.slices.len(), 1);
     assert_eq!(a.failure.as_deref(), Some("wedged: not done: receiver 0"));
     assert_eq!((b.slices.len(), &b.failure), (3, &None));
-    // After a fault the floor is measured anew.
     assert_eq!(log.borrow().concat(), "|a|b|b|a|b|");
+}
+
+#[test]
+fn a_contender_that_breaks_is_not_held_against_a_floor() {
+    let log = Log::default();
+    let broken = Fault::Broken("a record was torn".to_owned());
+    let contenders = vec![
+        failing("a", [Err(broken)].into(), &log),
+        scripted("b", &[1.0], &log),
+    ];
+    let scenario = rounds_of(scripted("|", &[1.0], &log), contenders, 1);
+    let failure = scenario.rows[0].failure.as_deref();
+    assert_eq!(failure, Some("a record was torn"));
+    assert_eq!(log.borrow().concat(), "|a|b|");
+}
+
+#[test]
+fn whoever_wedges_while_the_machine_is_disturbed_has_another_attempt() {
+    let log = Log::default();
+    let wedged = || Err(Fault::Wedged("not done: receiver 0".to_owned()));
+    let floor = || scripted("|", &[10.0, 15.0, 10.0], &log);
+    let once = failing("a", [wedged(), wedged(), Ok(1.0)].into(), &log);
+    let scenario = rounds_of(floor(), vec![once], 1);
+    let row = &scenario.rows[0];
+    assert_eq!((row.slices.len(), row.left_out), (1, 0));
+    assert_eq!(row.failure, None);
+    assert_eq!(log.take().concat(), "|a|a|a|");
+
+    // Never quiet, never done: that is no accident.
+    let floor = scripted("|", &[10.0, 15.0, 10.0, 15.0, 10.0], &log);
+    let scenario = rounds_of(floor, vec![failing("a", [wedged()].into(), &log)], 2);
+    let failure = scenario.rows[0].failure.as_deref();
+    assert_eq!(failure, Some("wedged: not done: receiver 0"));
+    assert_eq!(log.borrow().concat(), "|a|a|a|a|");
 }
 
 #[test]
