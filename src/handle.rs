@@ -28,7 +28,7 @@ use crate::error::WaitEnd;
 use crate::layout::{COUNTERS, EventLine, WAITS};
 use crate::protocol::{Attachment, Gone, Owner, Store, copy};
 use crate::sync::{Ordering, spin_hint};
-use crate::wait::{self, Contention, Patience, Wait, Waiter};
+use crate::wait::{self, Contention, Habit, Patience, Wait, Waiter};
 
 /// Which event a participant waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub struct Participant<A: Attachment> {
     counters: [Cell<u64>; COUNTERS],
     patience: Cell<Patience>,
     contention: Cell<Contention>,
+    habit: Cell<Habit>,
     #[cfg(all(feature = "tokio", not(loom)))]
     reactor: OnceCell<wait::Reactor>,
     #[cfg(not(loom))]
@@ -75,6 +76,7 @@ impl<A: Attachment> Participant<A> {
             counters,
             patience: Cell::default(),
             contention: Cell::default(),
+            habit: Cell::default(),
             #[cfg(all(feature = "tokio", not(loom)))]
             reactor: OnceCell::new(),
             #[cfg(not(loom))]
@@ -186,6 +188,11 @@ impl<A: Attachment> Participant<A> {
         wait::wake_all(self.event(Side::Space));
     }
 
+    /// See [`Wait::looks_for_room`].
+    pub(crate) fn looks_for_room(&self, wait: Wait) -> u64 {
+        wait.looks_for_room(self.habit.get())
+    }
+
     /// Repeats `attempt`, whose first outcome was `error`, until it succeeds or fails for good.
     #[cold]
     pub(crate) fn wait_for<T, E: TryError>(
@@ -198,14 +205,17 @@ impl<A: Attachment> Participant<A> {
         if let Some(error) = error.into_final() {
             return Err(error);
         }
-        let mut waiter = Waiter::new(wait, self.event(side));
+        let mut waiter = Waiter::new(wait, self.event(side), self.habit.get());
         loop {
             // Ends by the peer's progress, by a deadline, or by the recovery of a dead peer.
             if waiter.pause(&*self.attachment).map_err(E::Final::from)? {
                 self.count(WAITS, 1);
             }
             match attempt() {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.habit.set(waiter.teach(self.habit.get()));
+                    return Ok(value);
+                }
                 Err(error) => {
                     if let Some(error) = error.into_final() {
                         return Err(error);

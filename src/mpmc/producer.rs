@@ -174,7 +174,7 @@ impl<A: Attachment> Producer<A> {
     ) -> Held {
         let wait = Wait::of_parts(how, deadline);
         let room = MOST_ROOM.min(self.slots() / 4);
-        let mut looks = wait.looks_for_room();
+        let mut looks = self.participant.looks_for_room(wait);
         let waited = self.participant.wait_for(Side::Space, wait, error, || {
             let store = self.participant.store();
             if looks > 0 && !slot_ring::has_room(&self.shape, store, room) {

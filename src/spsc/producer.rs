@@ -20,6 +20,11 @@ const MOST_ROOM: u64 = 128 << 10;
 /// Bytes in a nanosecond that are more than a consumer reads. One that releases them unread may be
 /// faster, and then waits for this producer for 8 µs at most.
 const BYTES_A_NS: u64 = 16;
+/// Looks for room in one wait, at most: each hopes to find a quarter less missing than the one
+/// before, and an eighth of it all is little enough.
+const LOOKS_FOR_ROOM: u64 = 8;
+/// No sleep follows one.
+const _: () = assert!(LOOKS_FOR_ROOM <= wait::LEAST_LOOKS);
 
 /// Writes records into an SPSC byte ring.
 ///
@@ -150,16 +155,16 @@ impl<A: Attachment> Producer<A> {
         } = self;
         let room = MOST_ROOM.min(shape.capacity() / 4);
         // Looks for room end when most of it is there or the consumer has read too little since the
-        // last one: after eight of them at most, so that no sleep follows one. They end at once if
-        // more is missing than all of it, which a head that is none can say.
-        let enough = room / 8;
+        // last one: after `LOOKS_FOR_ROOM` at most. They end at once if more is missing than all of
+        // it, which a head that is none can say.
+        let enough = little(room);
         // Loom sleeps at once.
         let mut hoped_for = if cfg!(loom) { 0 } else { room };
         participant.wait_for(Side::Space, wait, error, || {
             if hoped_for > enough {
                 let missing = writer.missing_room(shape, participant.store(), room);
                 if missing > enough && missing <= hoped_for {
-                    hoped_for = missing - missing / 4;
+                    hoped_for = hope_after(missing);
                     wait::spin_for_ns(missing / BYTES_A_NS);
                     return Err(TryClaimError::Full);
                 }
@@ -300,6 +305,16 @@ impl<A: Attachment> Producer<A> {
     pub fn is_closed(&self) -> bool {
         self.participant.attachment().is_here() && switches::is_closed(self.participant.store())
     }
+}
+
+/// Of so much room, what may be missing in the end.
+fn little(room: u64) -> u64 {
+    room / 8
+}
+
+/// What may be missing at the next look for room.
+fn hope_after(missing: u64) -> u64 {
+    missing - missing / 4
 }
 
 #[inline(always)]
@@ -729,8 +744,17 @@ impl<A: ZeroCopy> DerefMut for BatchClaim<'_, A> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{ClaimError, TryClaimError, Wait};
+    use super::{ClaimError, LOOKS_FOR_ROOM, MOST_ROOM, TryClaimError, Wait, hope_after, little};
     use crate::sync::Ordering;
+
+    #[test]
+    fn looks_for_room_end_in_time() {
+        for room in 1024..=MOST_ROOM {
+            let hopes = core::iter::successors(Some(room), |missing| Some(hope_after(*missing)));
+            let looks = hopes.take_while(|missing| *missing > little(room));
+            assert!(looks.count() as u64 <= LOOKS_FOR_ROOM, "{room}");
+        }
+    }
 
     /// A hostile peer may store any head while a producer hopes for room.
     #[test]

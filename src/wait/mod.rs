@@ -23,6 +23,7 @@
 
 mod contention;
 mod futex;
+mod habit;
 mod patience;
 
 #[cfg(not(loom))]
@@ -33,6 +34,8 @@ mod pollable;
 mod reactor;
 
 pub(crate) use contention::Contention;
+use habit::Looks;
+pub(crate) use habit::{Habit, LEAST_LOOKS};
 pub(crate) use patience::Patience;
 #[cfg(not(loom))]
 pub(crate) use pause::spin_for_ns;
@@ -61,14 +64,8 @@ pub(crate) const BOUND: Duration = Duration::from_millis(100);
 #[cfg(not(loom))]
 pub(crate) const FIRST_BOUND: Duration = Duration::from_millis(1);
 
-/// Looks before the first yield: 0.3 to 2 µs, as long as a `PAUSE` takes here, and enough for a
-/// peer at work on another processor. One that waits for this processor gets it the sooner
-/// (`annulus bench`, blocking round trip on one processor).
-const SPINS: u64 = 32;
-/// The same of a producer that spins, for room enough to go on for a while.
-const SPINS_FOR_ROOM: u64 = 4 * SPINS;
-/// Yields before the first sleep: few, for on a crowded machine each gives a whole slice away.
-const YIELDS: u64 = 4;
+/// Looks of an MPMC producer that spins, for room enough to go on for a while.
+const SPINS_FOR_ROOM: u64 = 128;
 /// A spinner that has a deadline reads the clock once in this many looks.
 #[cfg(not(loom))]
 const LOOKS_PER_CLOCK: u64 = 32;
@@ -117,7 +114,8 @@ impl Wait {
         Self::of(How::Yield)
     }
 
-    /// Looks for some microseconds, yields, then sleeps until woken.
+    /// Looks for a microsecond or so, yields, then sleeps until woken. A handle whose looks come to
+    /// nothing, as those for a peer on the same processor do, yields at once.
     pub fn block() -> Self {
         Self::of(How::Block)
     }
@@ -163,11 +161,11 @@ impl Wait {
 
     /// How many looks of an MPMC producer may be for more room than a record needs: none that a
     /// sleep follows. Loom sleeps at once.
-    pub(crate) fn looks_for_room(self) -> u64 {
+    pub(crate) fn looks_for_room(self, habit: Habit) -> u64 {
         match self.how {
             _ if cfg!(loom) => 0,
             How::Spin => SPINS_FOR_ROOM,
-            How::Yield | How::Block => SPINS,
+            How::Yield | How::Block => habit.looks().spins.max(LEAST_LOOKS),
         }
     }
 }
@@ -177,6 +175,8 @@ pub(crate) struct Waiter<'w> {
     wait: Wait,
     event: &'w EventLine,
     looks: u64,
+    /// How many of them before it yields, and before it arms.
+    limits: Looks,
     /// The event word to sleep on, once armed.
     armed: Option<u32>,
     /// Whether the first sleep on that word has timed out.
@@ -185,14 +185,23 @@ pub(crate) struct Waiter<'w> {
 }
 
 impl<'w> Waiter<'w> {
-    pub(crate) fn new(wait: Wait, event: &'w EventLine) -> Self {
+    pub(crate) fn new(wait: Wait, event: &'w EventLine, habit: Habit) -> Self {
         Self {
             wait,
             event,
             looks: 0,
+            limits: habit.looks(),
             armed: None,
             #[cfg(not(loom))]
             has_settled: false,
+        }
+    }
+
+    /// What is to be learnt of a wait that has ended well. Who spins by choice learns nothing.
+    pub(crate) fn teach(&self, habit: Habit) -> Habit {
+        match self.wait.how {
+            How::Spin => habit,
+            How::Yield | How::Block => habit.learn(self.looks <= self.limits.spins),
         }
     }
 
@@ -203,9 +212,9 @@ impl<'w> Waiter<'w> {
             How::Spin => spin_hint(),
             // Loom would explore every spin.
             How::Block if cfg!(loom) => return self.arm_or_sleep(attachment),
-            _ if self.looks <= SPINS => spin_hint(),
+            _ if self.looks <= self.limits.spins => spin_hint(),
             How::Yield => yield_now(),
-            How::Block if self.looks <= SPINS + YIELDS => yield_now(),
+            How::Block if self.looks <= self.limits.spins + self.limits.yields => yield_now(),
             How::Block => return self.arm_or_sleep(attachment),
         }
         self.check_deadline(attachment)?;
@@ -342,7 +351,7 @@ pub(crate) fn wake(event: &EventLine) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{BOUND, Wait, WaitEnd, Waiter};
+    use super::{BOUND, Habit, Wait, WaitEnd, Waiter};
     use crate::protocol::byte_ring::Writer;
     use crate::protocol::recovery::Shape;
     use crate::protocol::{Attachment as _, Store as _, event};
@@ -386,6 +395,19 @@ mod tests {
         assert!(late <= TURNS / 2, "{late} of {TURNS}");
     }
 
+    /// A look for more room than is needed fails where an attempt would not: a sleep behind it
+    /// would be one that nobody ends.
+    #[test]
+    fn no_sleep_follows_a_look_for_room() {
+        let mut habit = Habit::default();
+        for _ in 0..100 {
+            let looks = habit.looks();
+            let for_room = Wait::block().looks_for_room(habit);
+            assert!(for_room <= looks.spins + looks.yields, "{habit:?}");
+            habit = habit.learn(false);
+        }
+    }
+
     /// A counter that stopped at the last number of 32 bits, an odd one, made the clock unread.
     #[test]
     fn a_spinner_still_times_out_after_its_looks_have_passed_32_bits() {
@@ -394,7 +416,7 @@ mod tests {
         let control =
             crate::protocol::Store::control(crate::protocol::Attachment::store(attachment));
         let wait = Wait::spin().for_at_most(Duration::from_millis(1));
-        let mut waiter = Waiter::new(wait, &control.space);
+        let mut waiter = Waiter::new(wait, &control.space, Habit::default());
         waiter.looks = u32::MAX.into();
         let ended = (0..100_000_000).find_map(|_| waiter.pause(attachment).err());
         assert_eq!(ended, Some(WaitEnd::TimedOut));
