@@ -38,13 +38,9 @@ fn over_tls_records_go_both_ways_and_only_between_those_who_can_show_who_they_ar
         ),
         ("127.0.0.1", ca(&place, "ours"), "CertificateRequired"),
     ] {
-        let sends = Running::new(
-            &ring_end(&a),
-            &url(host, &format!("routing_key=q&{options}")),
-        );
-        let receives = Running::new(&url(host, &options), &ring_end(&b));
-        for bridge in [&sends, &receives] {
-            let said = bridge.wait_until_it_says("cannot reach amqps://guest@");
+        let out = url(host, &format!("routing_key=q&{options}"));
+        for (from, to) in [(ring_end(&a), out), (url(host, &options), ring_end(&b))] {
+            let said = told_why(&from, &to);
             assert!(said.contains(why), "{said}");
         }
         assert_eq!((released(&a), committed(&b), client.count("q")), (0, 0, 0));
@@ -59,6 +55,18 @@ fn over_tls_records_go_both_ways_and_only_between_those_who_can_show_who_they_ar
     assert!(sends.stop().all_confirmed);
     assert_eq!(receives.stop().duplicates, 0);
     assert_empty(&mut sink);
+}
+
+/// What a bridge says that is refused. A broker that goes away with bytes unread, as one may that
+/// wants a certificate when the caller's first frame has come, resets the connection, and then TCP
+/// may drop its alert with the reason: such a bridge is begun anew.
+#[track_caller]
+fn told_why(from: &str, to: &str) -> String {
+    const ATTEMPTS: usize = 10;
+    let attempt = |_| Running::new(from, to).wait_until_it_says("cannot reach amqps://guest@");
+    let mut said = (0..ATTEMPTS).map(attempt);
+    said.find(|said| !said.contains("Connection reset by peer"))
+        .expect("each time the connection was reset before anything was said")
 }
 
 /// Before a broker is asked for anything.
